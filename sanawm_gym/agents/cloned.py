@@ -1,0 +1,115 @@
+"""A small driver cloned from recordings: picture and speed in, controls out.
+
+It sees nothing but the current picture and the speed. Steering angle and acceleration are left out
+on purpose: a cloned driver that may read its last action learns to repeat it.
+
+Axes: b cars, h rows, w columns.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sanawm_gym.agents.policy import Action, Observation
+
+_SPEED_SCALE = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClonedDriverConfig:
+    """Size of a :class:`ClonedDriver`."""
+
+    height: int = 72
+    """Height of the pictures [px]."""
+    width: int = 128
+    """Width of the pictures [px]."""
+    channels: tuple[int, ...] = (16, 32, 48, 64)
+    """Output channels of the strided convolutions; each halves the picture."""
+    hidden: int = 96
+    """Width of the layer that joins picture and speed."""
+
+
+class ClonedDriver(nn.Module):
+    """Strided convolutions over the picture, then a perceptron that also reads the speed.
+
+    Args:
+        config: Sizes.
+    """
+
+    def __init__(self, config: ClonedDriverConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = (3, *config.channels)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 5 if a == 3 else 3, stride=2, padding=2 if a == 3 else 1)
+            for a, b in itertools.pairwise(widths)
+        )
+        h, w = config.height, config.width
+        for _ in config.channels:
+            h, w = (h + 1) // 2, (w + 1) // 2
+        self.join = nn.Linear(config.channels[-1] * h * w + 1, config.hidden)
+        self.head = nn.Linear(config.hidden, 2)
+
+    def forward(
+        self, camera: UInt8[Tensor, "b h w 3"], speed: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b 2"]:
+        """Controls in [-1, 1].
+
+        Args:
+            camera: RGB bytes.
+            speed: [m/s].
+        """
+        x = camera.permute(0, 3, 1, 2).float() / 127.5 - 1
+        # Light and contrast vary with weather and with the autoencoder; the road's shape does not.
+        x = (x - x.mean(dim=(1, 2, 3), keepdim=True)) / (x.std(dim=(1, 2, 3), keepdim=True) + 0.05)
+        for convolution in self.convolutions:
+            x = F.silu(convolution(x))
+        joined = torch.cat([x.flatten(1), speed[:, None] / _SPEED_SCALE], dim=1)
+        return torch.tanh(self.head(F.silu(self.join(joined))))
+
+
+class ClonedPolicy:
+    """A trained :class:`ClonedDriver` behind the :class:`~sanawm_gym.agents.policy.Policy` face.
+
+    Args:
+        driver: Network with its weights.
+    """
+
+    def __init__(self, driver: ClonedDriver) -> None:
+        self._driver = driver.eval()
+
+    @classmethod
+    def from_file(cls, path: Path) -> ClonedPolicy:
+        """Load weights written by :func:`sanawm_gym.agents.cloning.clone`.
+
+        Raises:
+            ValueError: If the file cannot be read or does not fit the network.
+        """
+        driver = ClonedDriver(ClonedDriverConfig())
+        try:
+            driver.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ValueError(f"{path} does not hold a cloned driver: {error}") from error
+        return cls(driver)
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Nothing to forget: the driver has no memory."""
+
+    def act(self, observation: Observation) -> Action:
+        """Steer by the current pictures."""
+        camera = torch.from_numpy(np.ascontiguousarray(observation["camera"]))
+        speed = torch.from_numpy(np.asarray(observation["ego"])[:, 0].astype(np.float32))
+        with torch.no_grad():
+            actions: Action = self._driver(camera, speed).numpy()
+        return actions

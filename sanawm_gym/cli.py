@@ -1,0 +1,201 @@
+"""The command line `sanawm-gym`.
+
+One table of commands. A command's back end is imported only once it has been chosen, so that
+`sanawm-gym --help` answers at once although the back ends import torch. Options come from the
+command's own config dataclass through tyro; this file holds no option of its own.
+
+What a user got wrong ends in one line on stderr and exit status 2; a traceback means a bug of ours.
+"""
+
+import contextlib
+import importlib
+import inspect
+import io
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+import sanawm_gym
+
+PROG = "sanawm-gym"
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+# Packages that only an extra brings; any other missing module is a bug and keeps its traceback.
+_EXTRA_OF_PACKAGE = {
+    "highway_env": "reference",
+    "cv2": "reference",
+    "diffusers": "full",
+    "transformers": "full",
+    "openvino": "fast",
+    "onnx": "fast",
+    "onnxscript": "fast",
+    "torchao": "fp4",
+    "ray": "ray",
+    "viser": "viz",
+    "pygame": "viz",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command: what it is called for, and where its config and its function live."""
+
+    summary: str
+    """One line for `--help`."""
+    module: str
+    """Module that holds the back end, imported when the command is chosen."""
+    config: str = ""
+    """Name of the config dataclass in that module; unused when `stages` is named."""
+    function: str = ""
+    """Name of the function that takes the config; unused when `stages` is named."""
+    stages: str = ""
+    """Name of a dict there, from the next word of the command line to (config class, function)."""
+
+
+COMMANDS = {
+    "drive": Command(
+        summary="drive a policy through a generated world and write the video",
+        module="sanawm_gym.drive",
+        config="DriveJob",
+        function="drive",
+    ),
+    "record": Command(
+        summary="record driving episodes with exact poses in the reference simulator",
+        module="sanawm_gym.envs.reference.record",
+        config="RecordConfig",
+        function="record",
+    ),
+    "train-wm": Command(
+        summary="train a stage of the world model on recorded episodes",
+        module="sanawm_gym.train_wm.stages",
+        stages="STAGES",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The words after the program's name; those of the process when not given.
+
+    Returns:
+        The exit status: 0 done, 2 bad input, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview(), end="")
+        return 0 if words else EXIT_BAD_INPUT
+    if words[0] == "--version":
+        print(sanawm_gym.__version__)
+        return 0
+    name, rest = words[0], words[1:]
+    try:
+        _run(name, rest)
+    except KeyboardInterrupt:
+        print(f"{PROG} {name}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (ValueError, OSError) as error:
+        return _refuse(name, str(error))
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF_PACKAGE.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _refuse(name, f'{error.name} is missing: pip install "sanawm-gym[{extra}]"')
+    return 0
+
+
+def _run(name: str, words: list[str]) -> None:
+    """Import the back end of a command, parse its config from `words` and call it."""
+    if name not in COMMANDS:
+        raise ValueError(f"no such command; expected one of {', '.join(COMMANDS)}")
+    command = COMMANDS[name]
+    module = importlib.import_module(command.module)
+    if command.stages:
+        _run_stage(name, getattr(module, command.stages), words)
+        return
+    _call(
+        getattr(module, command.config),
+        getattr(module, command.function),
+        prog=f"{PROG} {name}",
+        words=words,
+    )
+
+
+def _run_stage(
+    name: str, stages: dict[str, tuple[type[Any], Callable[[Any], object]]], words: list[str]
+) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"usage: {PROG} {name} STAGE [options]", "", "stages, in the order of training:"]
+        lines += [f"  {stage:<14} {_first_line(config)}" for stage, (config, _) in stages.items()]
+        lines += ["", f"`{PROG} {name} STAGE --help` lists a stage's options."]
+        print("\n".join(lines))
+        if not words:
+            raise ValueError(f"no stage given; expected one of {', '.join(stages)}")
+        return
+    stage, rest = words[0], words[1:]
+    if stage not in stages:
+        raise ValueError(f"no stage {stage!r}; expected one of {', '.join(stages)}")
+    config, function = stages[stage]
+    _call(config, function, prog=f"{PROG} {name} {stage}", words=rest)
+
+
+def _call(
+    config: type[Any], function: Callable[[Any], object], *, prog: str, words: list[str]
+) -> None:
+    function(_parse(config, prog=prog, words=words))
+
+
+def _parse(config: type[Any], *, prog: str, words: list[str]) -> Any:
+    """Parse a config; what tyro would frame in a box becomes the one line of a ValueError."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(config, prog=prog, args=words, description=_description(config))
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        complaint = _complaint(said.getvalue()).removeprefix(f"Error parsing {config.__name__}: ")
+        raise ValueError(f"{complaint} (options: {prog} --help)") from None
+
+
+def _complaint(box: str) -> str:
+    """What is wrong, out of a framed message: the lines between its title and its first rule."""
+    lines = [line.strip("│ ") for line in box.splitlines()[1:]]
+    first_rule = next((i for i, line in enumerate(lines) if set(line) <= set("─╰╯")), len(lines))
+    return " ".join(lines[:first_rule])
+
+
+def _overview() -> str:
+    lines = [f"usage: {PROG} COMMAND [options]", "", (sanawm_gym.__doc__ or "").split("\n")[0], ""]
+    lines += ["commands:"]
+    lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
+    lines += [
+        "",
+        f"`{PROG} COMMAND --help` lists a command's options; `{PROG} --version` the version.",
+        f"Begin with: {PROG} drive --out drive.mp4",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _description(config: type[Any]) -> str:
+    """A config's docstring without its list of fields, which tyro prints as options."""
+    return (inspect.getdoc(config) or "").partition("Attributes:")[0].strip()
+
+
+def _first_line(config: type[Any]) -> str:
+    return _description(config).split("\n")[0]
+
+
+def _refuse(name: str, reason: str) -> int:
+    """Say in one line what was wrong with the input."""
+    print(f"{PROG} {name}: {' '.join(reason.split())}", file=sys.stderr)
+    return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Everything that can be said about a drive; `gymnasium.make` and `reset` take these fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanawm_gym.camera import CameraRig, Intrinsics
+from sanawm_gym.vehicle import VehicleConfig
+
+from .reward import RewardTerm, reward_terms
+from .spaces import OBSERVATION_MODES
+
+RENDER_MODES = ("rgb_array", "rgb_array_list", "human")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DriveConfig:
+    """A drive through a generated world."""
+
+    world: str | os.PathLike[str] = "drive"
+    """World model: a bundled name, a folder or a hub id."""
+    device: str = "cpu"
+    """Torch device of the world model."""
+    dtype: str = "auto"
+    """`float32`, `bfloat16` or `auto`, which asks the processor."""
+    sampler_steps: int | None = None
+    """Denoising steps a decision, at least 1; None takes the world's own schedule."""
+    observation: str = "dict"
+    """`dict` (camera and ego), `camera` (the picture alone) or `latent` (latent frame and ego)."""
+    render_mode: str | None = None
+    """`rgb_array` (newest picture), `rgb_array_list` (every raw frame), `human` (a window)."""
+    frames_in_info: bool = False
+    """Put the raw frames of every decision and their poses into the info."""
+    start: Any = None
+    """Where the drive begins: the id of a start context, an image file, a picture (uint8 array
+    (h, w, 3)), a `StartContext`, or None for a bundled context drawn with the episode's seed."""
+    prompt: str | None = None
+    """Description of the world; None takes the caption of the start context."""
+    intrinsics: Intrinsics | Sequence[float] | NDArray[np.floating[Any]] | None = None
+    """Lens of the start picture as given: `Intrinsics`, or fx, fy, cx, cy [px]; None takes the
+    context's, and 70 degrees across for a bare picture."""
+    speed: float | None = None
+    """Speed at the start [m/s], at least 0; None takes the context's, and 8 for a bare picture."""
+    rig: CameraRig | None = None
+    """Camera mount; None takes the height and pitch of the context's camera."""
+    vehicle: VehicleConfig = dataclasses.field(default_factory=VehicleConfig)
+    """The car."""
+    horizon: float = 60.0
+    """Length of an episode [s], above 0; rounded up to whole decisions."""
+    reward: str | Sequence[RewardTerm] = "kinematic"
+    """Preset, or reward terms to be added up."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the world and the picture."""
+        _check_choice("observation", self.observation, OBSERVATION_MODES)
+        if self.render_mode is not None:
+            _check_choice("render_mode", self.render_mode, RENDER_MODES)
+        for name, kind in (("vehicle", VehicleConfig), ("rig", CameraRig)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) and not (name == "rig" and value is None):
+                raise ValueError(
+                    f"{name}: got {value!r}, expected a {kind.__name__}; "
+                    f"build one with {kind.__name__}(...)"
+                )
+        if self.prompt is not None and not isinstance(self.prompt, str):
+            raise ValueError(f"prompt: got {self.prompt!r}, expected a string; write a sentence")
+        _check_number("horizon", self.horizon, above=0.0, hint="give seconds, for example 60.0")
+        if self.speed is not None:
+            _check_number("speed", self.speed, at_least=0.0, hint="give metres a second")
+        if self.sampler_steps is not None and not (
+            isinstance(self.sampler_steps, int) and self.sampler_steps >= 1
+        ):
+            raise ValueError(
+                f"sampler_steps: got {self.sampler_steps!r}, expected a whole number of at least "
+                "1; leave it out for the world's own schedule"
+            )
+        reward_terms(self.reward)
+
+    @classmethod
+    def from_kwargs(
+        cls, config: DriveConfig | None = None, kwargs: Mapping[str, Any] | None = None
+    ) -> DriveConfig:
+        """A config from keyword arguments, on top of a given one.
+
+        Raises:
+            ValueError: If a key is no field, or a value is impossible.
+        """
+        if config is not None and not isinstance(config, DriveConfig):
+            raise ValueError(
+                f"config: got {config!r}, expected a DriveConfig; pass single settings by name"
+            )
+        return (config or cls()).replace(kwargs or {})
+
+    def replace(self, changes: Mapping[str, Any]) -> DriveConfig:
+        """This config with other values.
+
+        Raises:
+            ValueError: If a key is no field, or a value is impossible.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise ValueError(
+                f"options: got {unknown}, expected some of {known}; check the spelling"
+            )
+        return dataclasses.replace(self, **changes)
+
+
+EPISODE_FIELDS = frozenset(
+    {"start", "prompt", "intrinsics", "speed", "rig", "vehicle", "horizon", "reward"}
+)
+"""Fields that may differ between the rows of a vector environment."""
+
+
+def split_options(options: Mapping[str, Any], num_rows: int) -> list[dict[str, Any]]:
+    """Options of every row of a batch: a list of `num_rows` values gives one to each.
+
+    Raises:
+        ValueError: If a list has another length.
+    """
+    rows: list[dict[str, Any]] = [{} for _ in range(num_rows)]
+    for name, value in options.items():
+        shared = not isinstance(value, list)
+        if not shared and len(value) != num_rows:
+            raise ValueError(
+                f"options: got {len(value)} values of {name!r}, expected {num_rows}, one a row; "
+                "give a single value (not a list) to use it everywhere"
+            )
+        for index, row in enumerate(rows):
+            row[name] = value if shared else value[index]
+    return rows
+
+
+def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: got {value!r}, expected one of {list(known)}; choose one")
+
+
+def _check_number(
+    name: str,
+    value: object,
+    *,
+    hint: str,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+) -> None:
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= above or value < at_least:  # type: ignore[arg-type,operator]
+        bound = f"above {above:g}" if above > -math.inf else f"of at least {at_least:g}"
+        raise ValueError(f"{name}: got {value!r}, expected a finite number {bound}; {hint}")

@@ -1,0 +1,228 @@
+"""Record drives through reference worlds: one world, one driver, one video an episode.
+
+Every episode depends on its own number and the seed only, so any number of workers writes the same
+files, and an interrupted recording goes on at the first shard that is missing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from sanawm_gym.episodes import (
+    EGO_COLUMNS,
+    FLAG_COLUMNS,
+    FORMAT_VERSION,
+    TRUTH_COLUMNS,
+    DatasetInfo,
+    episode_path,
+    shard_path,
+    write_info,
+    write_shard,
+)
+from sanawm_gym.vehicle import ACCELERATION, SPEED, STEER, YAW, X, Y
+from sanawm_gym.video import VideoWriter
+
+from ..spaces import FPS, FRAMES_PER_DECISION
+from .caption import caption
+from .card import write_card
+from .policies import RecordingDriver, Temper, sample_start, sample_temper
+from .renderer import HEIGHT, WIDTH
+from .scene import sample_scene
+from .world import ReferenceWorld
+
+MIN_FRAMES = 81  # a shorter episode (an early crash) is driven again with other whims
+_TOP_SPEED = 25.0  # [m/s]
+_PATIENCE = 12  # decisions at a standstill before a drive ends
+
+Columns = dict[str, np.ndarray | list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordConfig:
+    """What to record.
+
+    Attributes:
+        out: Folder to write to; a folder with part of this recording is continued.
+        episodes: Number of drives, >= 1.
+        seconds: Length of a drive [s], 1 to 600; a crash ends it early.
+        seed: Seed of worlds and drivers; recordings with different seeds share no world (below 10
+            million episodes).
+        workers: Processes, >= 1; their number does not change the result.
+        episodes_per_shard: Drives in one shard, >= 1.
+    """
+
+    out: Path
+    episodes: int = 16
+    seconds: float = 20.0
+    seed: int = 0
+    workers: int = 1
+    episodes_per_shard: int = 16
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.episodes < 1 or self.workers < 1 or self.episodes_per_shard < 1 or self.seed < 0:
+            raise ValueError(
+                f"record: got episodes={self.episodes}, workers={self.workers}, episodes_per_shard="
+                f"{self.episodes_per_shard}, seed={self.seed}, expected counts >= 1 and a seed >= 0"
+            )
+        if not 1.0 <= self.seconds <= 600.0:
+            raise ValueError(f"record: got seconds={self.seconds}, expected 1 to 600")
+
+    @property
+    def num_decisions(self) -> int:
+        """Decisions of a full episode."""
+        return round(self.seconds * FPS / FRAMES_PER_DECISION)
+
+    def world_seed(self, episode: int) -> int:
+        """Seed of the world of an episode."""
+        return self.seed * 10_000_000 + episode
+
+
+@dataclass(frozen=True)
+class _Job:
+    config: RecordConfig
+    episode: int
+
+
+def record(config: RecordConfig) -> Path:
+    """Record the missing shards of a dataset and return its folder."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    per_shard = config.episodes_per_shard
+    num_shards = -(-config.episodes // per_shard)
+    missing = [shard for shard in range(num_shards) if not shard_path(config.out, shard).exists()]
+    jobs = [
+        _Job(config, episode)
+        for shard in missing
+        for episode in range(shard * per_shard, min((shard + 1) * per_shard, config.episodes))
+    ]
+    _write_info(config)
+    done: list[Columns] = []
+    progress = tqdm(
+        total=config.episodes, initial=config.episodes - len(jobs), unit="episode", desc="record"
+    )
+    with progress, _mapper(config.workers) as results:
+        for job, columns in zip(jobs, results(jobs), strict=True):
+            done.append(columns)
+            progress.update()
+            last = job.episode + 1 == config.episodes or (job.episode + 1) % per_shard == 0
+            if last:
+                write_shard(config.out, job.episode // per_shard, done)
+                done = []
+                _write_info(config)
+    write_card(config.out)
+    return config.out
+
+
+@contextmanager
+def _mapper(workers: int):  # type: ignore[no-untyped-def]
+    """A function that maps jobs to results in order, in this process or in others."""
+    if workers == 1:
+        cv2.setNumThreads(1)
+        yield lambda jobs: map(_record_episode, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        yield lambda jobs: pool.imap(_record_episode, jobs)
+
+
+def _write_info(config: RecordConfig) -> None:
+    """Write dataset.json for the shards that are complete."""
+    import pyarrow.parquet as pq
+
+    tables = sorted(config.out.glob("shard-*.parquet"))
+    metas = [pq.read_metadata(path) for path in tables]
+    info = DatasetInfo(
+        format_version=FORMAT_VERSION,
+        fps=FPS,
+        width=WIDTH,
+        height=HEIGHT,
+        seed=config.seed,
+        num_episodes=sum(meta.num_row_groups for meta in metas),
+        num_frames=sum(meta.num_rows for meta in metas),
+        episodes_per_shard=config.episodes_per_shard,
+        seconds=config.seconds,
+    )
+    write_info(config.out, info)
+
+
+def _record_episode(job: _Job) -> Columns:
+    """Drive and write one episode; after an early crash try other whims."""
+    config, seed = job.config, job.config.world_seed(job.episode)
+    path = episode_path(config.out, job.episode // config.episodes_per_shard, job.episode)
+    scene = sample_scene(seed)
+    world = ReferenceWorld(scene, length=_TOP_SPEED * config.seconds, seed=seed)
+    for attempt in range(5):
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, attempt, 0xD21])))
+        temper = sample_temper(rng)
+        world.start(sample_start(world, temper, rng))
+        rows, steps = [], drive(world, temper, rng, config.num_decisions)
+        with VideoWriter(path, FPS) as writer:
+            for action in steps:
+                writer.append(world.render())
+                rows.append(_row(world, action))
+        if len(rows) >= min(MIN_FRAMES, FRAMES_PER_DECISION * config.num_decisions + 1):
+            break
+    columns: Columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    columns["episode"] = np.full(len(rows), job.episode)
+    columns["frame"] = np.arange(len(rows))
+    columns["caption"] = [caption(scene)] * len(rows)
+    columns["policy"] = [temper.policy] * len(rows)
+    columns["world_seed"] = np.full(len(rows), seed)
+    return columns
+
+
+def drive(
+    world: ReferenceWorld, temper: Temper, rng: np.random.Generator, num_decisions: int
+) -> Iterator[np.ndarray]:
+    """Drive frame by frame; yields the action that led to each frame, 4 k + 1 times.
+
+    Ends after a crash (with the decision in which it happens), when the road ends, or when the car
+    is stuck face to face with another.
+    """
+    driver = RecordingDriver(world, temper, rng)
+    standing = 0
+    yield np.zeros(2)
+    for _ in range(num_decisions):
+        action = driver.act()
+        for _ in range(FRAMES_PER_DECISION):
+            world.advance(action)
+            yield action
+        standing = standing + 1 if world.speed < 0.2 else 0
+        stuck = standing > _PATIENCE and temper.policy != "stop_and_go"
+        if world.traffic.crashed or world.is_at_end() or stuck:
+            return
+
+
+def _row(world: ReferenceWorld, action: np.ndarray) -> dict[str, np.ndarray | float | bool]:
+    """Columns of the present frame."""
+    state, truth = world.state, world.truth()
+    k = world.renderer.intrinsics
+    ego = (
+        state[SPEED],
+        state[STEER],
+        state[ACCELERATION],
+        world.yaw_rate(),
+        state[X],
+        state[Y],
+        state[YAW],
+    )
+    row: dict[str, np.ndarray | float | bool] = dict(zip(EGO_COLUMNS, ego, strict=True))
+    row |= {name: getattr(truth, name) for name in (*TRUTH_COLUMNS, *FLAG_COLUMNS)}
+    row["c2w"] = world.pose().reshape(16)
+    row["intrinsics"] = np.array(k.as_array(), dtype=np.float64)
+    row["action"] = np.asarray(action, dtype=np.float64)
+    row["expert_action"] = world.expert_action()
+    return row
+
+
+if __name__ == "__main__":
+    record(tyro.cli(RecordConfig))

@@ -1,0 +1,268 @@
+"""The generated world for any number of cars: one forward of the world model for all of them.
+
+This is the implementation; the scalar environment is this one with a single row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
+from numpy.typing import NDArray
+
+from .arguments import check_count, read_mode, rows_to_reset, spread_seeds
+from .config import RENDER_MODES, DriveConfig
+from .rows import DriveRows
+from .screen import Screen
+from .snapshot import DriveSnapshot
+from .spaces import FPS, Observation, action_space, check_actions
+
+InfoType = TypeVar("InfoType")
+Infos = dict[int, dict[str, Any]]
+"""Info dictionaries by row."""
+StepOf = tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], InfoType]
+
+
+class SanaWMDriveVectorEnv(VectorEnv[Any, Any, Any]):
+    """Many cars, each in a generated world of its own, drawn by one forward of the world model.
+
+    What a single car sees, does and is paid for stands in `SanaWMDriveEnv`; this class adds rows.
+
+    **Rows.** A row's drive depends on its own seed and actions only. Its pictures equal those of
+    the scalar environment with the same seed up to rounding in the batched matrix products: at most
+    2 of 255 over the first decisions in float32. `reset(seed=s)` gives row i the seed s + i.
+
+    **Autoreset**, by the argument `autoreset_mode`: `NextStep` (default) resets a finished row
+    on the following step, whose action for this row is ignored and rewarded with 0; `SameStep`
+    resets it at once and returns the last observation and info under `final_obs` and
+    `final_info`; `Disabled` leaves it to `reset(options={"reset_mask": ...})` with a boolean array.
+
+    **Options** of `reset` are the fields of `DriveConfig` and hold for the episodes they begin; a
+    list of `num_envs` values gives one to each row. World, device, dtype, sampler steps,
+    observation and rendering belong to the environment as a whole: they change only when all rows
+    are reset, and then stay.
+
+    **Snapshots.** `snapshot()` and `restore(snapshot)` keep and bring back all rows;
+    `fork(n, row)` makes an environment of n copies of one row.
+
+    Args:
+        num_envs: Number of cars, at least 1.
+        config: Settings; single fields can be given by name on top.
+        autoreset_mode: A `gymnasium.vector.AutoresetMode` or its value.
+        max_episode_steps: Decisions an episode, if fewer than the horizon holds.
+        kwargs: Fields of `DriveConfig`.
+
+    Raises:
+        ValueError: If a setting is unknown or impossible.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": list(RENDER_MODES),
+        "render_fps": int(FPS),
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        config: DriveConfig | None = None,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Load the world; see the class."""
+        self.num_envs = check_count("num_envs", num_envs)
+        self.autoreset_mode = read_mode(autoreset_mode)
+        if max_episode_steps is not None:
+            check_count("max_episode_steps", max_episode_steps)
+        self.max_episode_steps = max_episode_steps
+        config = DriveConfig.from_kwargs(config, kwargs)
+        self._rows = DriveRows(config, self.num_envs, max_episode_steps)
+        self.single_observation_space = self._rows.space
+        self.observation_space = batch_space(self._rows.space, self.num_envs)
+        self.single_action_space = action_space()
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._screen = self._new_screen()
+
+    @property
+    def config(self) -> DriveConfig:
+        """Settings in force."""
+        return self._rows.config
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin new episodes.
+
+        Args:
+            seed: One for row 0, counted up for the others; one a row; or None to go on drawing.
+            options: Fields of `DriveConfig` for these episodes, and `reset_mask`.
+
+        Raises:
+            ValueError: If a seed or an option is impossible; nothing has changed then.
+        """
+        observations, infos = self.reset_rows(seed=seed, options=options)
+        return observations, self._joined(infos)
+
+    def reset_rows(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, Infos]:
+        """Like `reset`, with one info dictionary a row."""
+        changes = dict(options or {})
+        rows = rows_to_reset(changes.pop("reset_mask", None), self.num_envs)
+        self._rows.begin(rows, spread_seeds(seed, self.num_envs), changes)
+        if self._rows.config.render_mode != self.render_mode:
+            self._screen.close()
+            self._screen = self._new_screen()
+        self._restart_screen(rows)
+        self._screen.show()
+        return self._rows.observe(), {row: self._rows.info(row) for row in rows}
+
+    def step(self, actions: Any) -> StepOf[dict[str, Any]]:
+        """Hold one action a row for one decision (0.25 s in the bundled world).
+
+        Raises:
+            ValueError: If the actions have the wrong shape or are not finite.
+            ResetNeeded: Before the first reset, and for finished rows when autoreset is disabled.
+        """
+        observations, rewards, terminated, truncated, infos = self.step_rows(actions)
+        return observations, rewards, terminated, truncated, self._joined(infos)
+
+    def step_rows(self, actions: Any) -> StepOf[Infos]:
+        """Like `step`, with one info dictionary a row."""
+        checked = check_actions(actions, self.num_envs)
+        finished = [int(row) for row in np.flatnonzero(self._rows.done)]
+        if finished and self.autoreset_mode is not AutoresetMode.NEXT_STEP:
+            raise ResetNeeded(
+                f"step: got finished episodes in rows {finished}, expected them to be reset first; "
+                "call reset(), or in a vector environment reset(options={'reset_mask': ...})"
+            )
+        active = [row for row in range(self.num_envs) if row not in finished]
+        rewards = np.zeros(self.num_envs)
+        terminated = np.zeros(self.num_envs, dtype=np.bool_)
+        truncated = np.zeros(self.num_envs, dtype=np.bool_)
+        infos: Infos = {}
+        if active:
+            decision = self._rows.advance(active, checked)
+            rewards[active] = decision.rewards
+            terminated[active] = decision.terminations
+            truncated[active] = [reason != "" for reason in decision.reasons]
+            for index, row in enumerate(active):
+                infos[row] = self._rows.info(row, decision, index)
+                self._screen.extend(row, decision.frames[index])
+        infos.update(self._autoreset(finished))
+        self._rows.done = terminated | truncated
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and self._rows.done.any():
+            infos.update(self._autoreset_with_finals(infos))
+        self._screen.show()
+        return self._rows.observe(), rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """One result a row: the newest picture, or every raw frame since the last call."""
+        self._rows.check_started()
+        rendered = self._screen.render()
+        return None if rendered is None else tuple(rendered)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the window."""
+        self._screen.close()
+
+    def snapshot(self) -> DriveSnapshot:
+        """All drives and the random numbers to come, as a value.
+
+        Raises:
+            ResetNeeded: Before the first reset.
+        """
+        return self._rows.snapshot()
+
+    def restore(self, snapshot: DriveSnapshot) -> tuple[Observation, dict[str, Any]]:
+        """Go back to a snapshot of this or of an equal environment.
+
+        Returns:
+            Observations and infos at that moment, like `reset`.
+
+        Raises:
+            ValueError: If it is of other rows or another world; `snapshot.select` fits the rows.
+        """
+        observations, infos = self.restore_rows(snapshot)
+        return observations, self._joined(infos)
+
+    def restore_rows(self, snapshot: DriveSnapshot) -> tuple[Observation, Infos]:
+        """Like `restore`, with one info dictionary a row."""
+        self._rows.restore(snapshot)
+        rows = range(self.num_envs)
+        self._restart_screen(rows)
+        return self._rows.observe(), {row: self._rows.info(row) for row in rows}
+
+    def fork(self, n: int, row: int = 0) -> SanaWMDriveVectorEnv:
+        """A new environment of n rows that all go on from one row of this one.
+
+        The weights are shared, and this environment stays as it is. The copies keep the row's world
+        seed: under equal actions they stay equal, so what differs is what the actions did.
+
+        Args:
+            n: Number of copies, at least 1.
+            row: Which row to copy.
+
+        Raises:
+            ValueError: If n or the row is out of range.
+        """
+        snapshot = self.snapshot().select([row])
+        forked = SanaWMDriveVectorEnv(
+            n,
+            self.config,
+            autoreset_mode=self.autoreset_mode,
+            max_episode_steps=self.max_episode_steps,
+        )
+        forked.restore(snapshot.select([0] * forked.num_envs))
+        return forked
+
+    def _autoreset(self, rows: Sequence[int]) -> Infos:
+        """Begin new episodes in some rows and return their infos."""
+        if rows:
+            self._rows.begin(rows)
+            self._restart_screen(rows)
+        return {row: self._rows.info(row) for row in rows}
+
+    def _autoreset_with_finals(self, infos: Infos) -> Infos:
+        """Begin new episodes in the rows that are done, keeping what was seen last."""
+        rows = [int(row) for row in np.flatnonzero(self._rows.done)]
+        last = list(iterate(self.observation_space, self._rows.observe()))
+        reset = self._autoreset(rows)
+        return {
+            row: {"final_obs": last[row], "final_info": infos[row], **reset[row]} for row in rows
+        }
+
+    def _joined(self, infos: Infos) -> dict[str, Any]:
+        vector: dict[str, Any] = {}
+        for row in sorted(infos):
+            vector = self._add_info(vector, infos[row], row)
+        return vector
+
+    def _new_screen(self) -> Screen:
+        """A screen for the render mode in force, which is also declared to Gymnasium."""
+        world, mode = self._rows.core.world, self._rows.config.render_mode
+        self.render_mode = mode
+        # Pictures a second of what `render` returns: of the last picture there is one a decision.
+        per_step = 1 if mode == "rgb_array" else world.frames_per_step
+        self.metadata = {  # type: ignore[misc]
+            **type(self).metadata,
+            "render_fps": round(world.fps * per_step / world.frames_per_step),
+            "autoreset_mode": self.autoreset_mode,
+        }
+        return Screen(mode, self.num_envs, world.fps)
+
+    def _restart_screen(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            self._screen.restart(row, self._rows.state.camera[row])

@@ -1,0 +1,1 @@
+"""Training of world models: the stages of the recipe and the loop they share."""

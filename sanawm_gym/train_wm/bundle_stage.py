@@ -1,0 +1,95 @@
+"""Stage ``bundle``: put trained parts and start contexts together into one world folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sanawm_gym.camera import Intrinsics
+from sanawm_gym.episodes import EpisodeDataset
+from sanawm_gym.geometry import relative_poses
+from sanawm_gym.train_wm.latents_stage import load_autoencoder
+from sanawm_gym.worldmodel.config import SanaWMConfig
+from sanawm_gym.worldmodel.contexts import StartContext, save_contexts
+from sanawm_gym.worldmodel.folder import load_weights, read_config
+from sanawm_gym.worldmodel.model import SanaWM
+from sanawm_gym.worldmodel.text import CaptionEncoder, CaptionEncoderConfig
+from sanawm_gym.worldmodel.world import WorldConfig, WorldModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleStageConfig:
+    """Put trained parts and start contexts together into a world folder."""
+
+    autoencoder: Path
+    """Output folder of the ``vae`` stage."""
+    network: Path
+    """Output folder of the ``chunk-causal`` or ``self-forcing`` stage."""
+    contexts: Path
+    """Dataset whose episodes give one start context each; best one that training never saw."""
+    out: Path
+    """World folder to write."""
+    num_contexts: int = 64
+    """Start contexts, from the first episodes."""
+    context_frames: int = 17
+    """Raw frames of a start context."""
+    context_at: int = 32
+    """Raw frame of the episode at which the context begins."""
+    sigmas: tuple[float, ...] = (1.0,)
+    """Noise levels of the streaming sampler."""
+    half: bool = True
+    """Store weights in bfloat16, which is what they run in wherever a processor can."""
+
+
+def run_bundle_stage(config: BundleStageConfig) -> None:
+    """Write the world folder."""
+    network = SanaWM(read_config(config.network / "network.json", SanaWMConfig))
+    load_weights(config.network, "network", network)
+    text_encoder = CaptionEncoder(
+        read_config(config.network / "text_encoder.json", CaptionEncoderConfig)
+    )
+    load_weights(config.network, "text_encoder", text_encoder)
+    autoencoder = load_autoencoder(config.autoencoder)
+    dataset = EpisodeDataset(config.contexts)
+    height, width = dataset.frames(0, 0, 1).shape[1:3]
+    if config.half:
+        for module in (network, text_encoder, autoencoder):
+            module.to(torch.bfloat16)
+    world = WorldModel(
+        WorldConfig(height=height, width=width, sigmas=config.sigmas),
+        network,
+        autoencoder,
+        text_encoder,
+    )
+    world.save_pretrained(config.out)
+    contexts = [
+        _context(dataset, episode, config, width, height)
+        for episode in tqdm(range(min(config.num_contexts, len(dataset.episodes))), unit="context")
+    ]
+    save_contexts(contexts, config.out, world.fps)
+    size = sum(f.stat().st_size for f in config.out.glob("*.safetensors"))
+    print(f"wrote {config.out}: {size / 1e6:.1f} MB of weights, {len(contexts)} start contexts")
+
+
+def _context(
+    dataset: EpisodeDataset, episode: int, config: BundleStageConfig, width: int, height: int
+) -> StartContext:
+    start, stop = config.context_at, config.context_at + config.context_frames
+    names = ["c2w", "intrinsics", "caption", "speed", "steer"]
+    columns = dataset.columns(episode, start, stop, names)
+    poses = np.asarray(columns["c2w"], dtype=np.float64).reshape(-1, 4, 4)
+    fx, fy, cx, cy = (float(value) for value in np.asarray(columns["intrinsics"])[0])
+    return StartContext(
+        name=f"{episode:03d}",
+        frames=dataset.frames(episode, start, stop),
+        poses=relative_poses(poses),
+        intrinsics=Intrinsics(fx, fy, cx, cy, width, height),
+        caption=str(columns["caption"][0]),
+        speed=float(columns["speed"][-1]),
+        steer=float(columns["steer"][-1]),
+        camera_height=float(poses[-1, 2, 3]),
+    )

@@ -1,0 +1,140 @@
+"""Stage ``latents``: encode a dataset once, so that the world model never touches pixels again.
+
+Every episode is encoded whole, and again from a number of later starts, because a clip's first
+latent frame (a single picture) differs from all others and the world model must know many of them.
+One file a clip, written whole or not at all; a second run writes only what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from sanawm_gym.episodes import EpisodeDataset
+from sanawm_gym.train_wm.frames import to_signed
+from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoderConfig
+from sanawm_gym.worldmodel.folder import load_weights, read_config, read_json, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsStageConfig:
+    """Encode a dataset into latents once."""
+
+    data: Path
+    """Dataset folder written by ``sanawm-gym record``."""
+    autoencoder: Path
+    """Folder with ``autoencoder.json`` and ``autoencoder.safetensors``."""
+    out: Path
+    """Folder for the latent clips."""
+    later_starts: int = 3
+    """Further clips an episode, begun at evenly spread frames."""
+    later_frames: int = 81
+    """Raw frames of each further clip."""
+    held_out: float = 0.05
+    """Share of the episodes, the last ones, marked as held out."""
+    device: str = "cpu"
+    """Torch device."""
+    threads: int = 1
+    """CPU threads."""
+
+
+def load_autoencoder(folder: Path, device: str | torch.device = "cpu") -> VideoAutoencoder:
+    """Autoencoder of a stage's output folder, in float32."""
+    model = VideoAutoencoder(read_config(folder / "autoencoder.json", VideoAutoencoderConfig))
+    load_weights(folder, "autoencoder", model)
+    return model.eval().requires_grad_(False).to(device)
+
+
+@torch.no_grad()
+def run_latents_stage(config: LatentsStageConfig) -> None:
+    """Encode whatever is missing, then write the index."""
+    torch.set_num_threads(config.threads)
+    model = load_autoencoder(config.autoencoder, config.device)
+    stride = model.config.temporal_stride
+    dataset = EpisodeDataset(config.data)
+    config.out.mkdir(parents=True, exist_ok=True)
+    total = len(dataset.episodes)
+    num_held_out = max(1, round(config.held_out * total))
+    index = []
+    for episode in tqdm(range(total), unit="episode", desc="encoding"):
+        num_frames = dataset.episodes[episode].num_frames
+        whole = (num_frames - 1) // stride * stride + 1
+        spans = [(0, whole)]
+        for part in range(1, config.later_starts + 1):
+            start = part * (whole - config.later_frames) // (config.later_starts + 1)
+            if whole >= config.later_frames:
+                spans.append((start, config.later_frames))
+        missing = [s for s in spans if not (config.out / _clip_name(episode, s[0])).exists()]
+        frames = dataset.frames(episode, 0, num_frames) if missing else None
+        columns = dataset.columns(episode, 0, num_frames, ["c2w", "intrinsics", "caption"])
+        for start, length in spans:
+            name = _clip_name(episode, start)
+            index.append(
+                {
+                    "file": name,
+                    "caption": str(columns["caption"][0]),
+                    "held_out": episode >= total - num_held_out,
+                }
+            )
+            if frames is None or (start, length) not in missing:
+                continue
+            clip = to_signed(frames[start : start + length])[None].to(config.device)
+            poses = np.asarray(columns["c2w"], dtype=np.float64)[start : start + length]
+            _write_clip(
+                config.out / name,
+                {
+                    "latents": model.encode(clip)[0].permute(1, 0, 2, 3).half().cpu(),
+                    "poses": torch.from_numpy(poses.reshape(-1, 4, 4).copy()),
+                    "intrinsics": torch.tensor(np.asarray(columns["intrinsics"])[start]).double(),
+                },
+            )
+    write_json(
+        config.out / "latents.json",
+        {"temporal_stride": stride, "spatial_stride": model.config.spatial_stride, "clips": index},
+    )
+    print(f"wrote {len(index)} clips of latents to {config.out}")
+
+
+def _clip_name(episode: int, start: int) -> str:
+    return f"clip-{episode:06d}-{start:05d}.safetensors"
+
+
+def _write_clip(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    partial = path.with_suffix(".partial")
+    save_file({key: value.contiguous() for key, value in tensors.items()}, partial)
+    os.replace(partial, path)
+
+
+@dataclass(frozen=True)
+class LatentClip:
+    """One encoded clip: t latent frames and the s (t - 1) + 1 raw cameras they came from."""
+
+    latents: torch.Tensor
+    """float16 (t, c, y, x), normalised."""
+    poses: torch.Tensor
+    """float64 (f, 4, 4) world_from_camera of every raw frame [m]."""
+    intrinsics: torch.Tensor
+    """float64 (4,) fx, fy, cx, cy in pixels of the pictures."""
+    caption: str
+    """What the clip shows."""
+
+
+def load_latent_clips(folder: Path) -> tuple[list[LatentClip], list[LatentClip]]:
+    """Training clips and held-out clips of a folder written by the ``latents`` stage."""
+    index = read_json(folder / "latents.json")
+    parts: tuple[list[LatentClip], list[LatentClip]] = ([], [])
+    for entry in index["clips"]:
+        tensors = load_file(folder / entry["file"])
+        parts[entry["held_out"]].append(LatentClip(caption=entry["caption"], **tensors))
+    if not parts[0] or not parts[1]:
+        raise ValueError(
+            f"{folder} has {len(parts[0])} training and {len(parts[1])} held-out clips, expected "
+            "at least one of each"
+        )
+    return parts

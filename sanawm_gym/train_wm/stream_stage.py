@@ -1,0 +1,313 @@
+"""Stage ``chunk-causal``: teach the network to continue a stream, one latent frame at a time.
+
+Two passes over the same piece of a drive. The *clean pass* reads the true latents at timestep 0 and
+leaves, before every frame, the state a stream would have there. The *noisy pass* predicts every
+frame's velocity from noise, all frames at once, each against its own state: the whole past is clean
+(teacher forcing), and the network is trained in exactly the form in which it will be driven.
+
+With ``own_context`` some of the true past is replaced by the network's own one-step predictions, so
+that the network learns to go on from its own mistakes. Predictions are made ``own_depth`` times in
+parallel over the piece, each time from the context of the time before: depth 2 holds mistakes made
+upon mistakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sanawm_gym.train_wm.lanes import Lanes, Piece
+from sanawm_gym.train_wm.latents_stage import load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.stream_sample import sample_stream
+from sanawm_gym.train_wm.trainer import Objective, TrainerConfig, train
+from sanawm_gym.worldmodel.camera_condition import CameraCondition
+from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
+from sanawm_gym.worldmodel.cross_attention import TextContext
+from sanawm_gym.worldmodel.flow import (
+    NUM_TIMESTEPS,
+    add_noise,
+    sample_sigma,
+    velocity,
+    velocity_to_x_0,
+)
+from sanawm_gym.worldmodel.folder import load_weights, read_config, save_module
+from sanawm_gym.worldmodel.model import SanaWM
+from sanawm_gym.worldmodel.noise import mix_seed
+from sanawm_gym.worldmodel.state import SanaWMState
+from sanawm_gym.worldmodel.text import CaptionEncoder, CaptionEncoderConfig, build_vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamStageConfig:
+    """Train the streaming network, the past being true."""
+
+    latents: Path
+    """Folder written by the ``latents`` stage."""
+    autoencoder: Path
+    """Folder of the autoencoder, for samples and picture sizes."""
+    trainer: TrainerConfig
+    """Length, speed and output folder."""
+    model: SanaWMConfig = field(default_factory=lambda: DRIVE)
+    """Size of the network; chunks of one latent frame."""
+    init: Path | None = None
+    """Folder with weights of an earlier stage to start from."""
+    picture: tuple[int, int] = (72, 128)
+    """Height and width of the pictures [px]."""
+    piece: int = 12
+    """Latent frames a training step and lane."""
+    lanes_per_step: int = 1
+    """Lanes a forward pass; 1 or 2 on a CPU, 16 or more on a GPU."""
+    lanes_per_process: int = 16
+    """Drives in progress at any time."""
+    shift: float = 8.0
+    """Shift of the noise levels."""
+    pure_noise: float = 0.25
+    """Share of frames trained at sigma = 1, where the first denoising step begins."""
+    caption_dropout: float = 0.1
+    """Share of rows trained with an empty caption."""
+    context_noise: float = 0.1
+    """Largest deviation of the Gaussian noise added to the clean context, drawn a row."""
+    own_context: float = 0.0
+    """Probability that a frame of the context is the network's own prediction."""
+    own_depth: int = 2
+    """Predictions upon predictions when ``own_context`` is positive."""
+
+
+@dataclass(frozen=True)
+class StreamBatch:
+    """One training step's data, noise and incoming states."""
+
+    piece: Piece
+    sigma: Float[Tensor, "b t"]
+    eps: Float[Tensor, "b c t y x"]
+    context: Float[Tensor, "b c t y x"]
+    own: Float[Tensor, "d b t"]
+    own_eps: Float[Tensor, "d b c t y x"]
+    captions: list[str]
+
+
+class StreamWeights(nn.Module):
+    """What the stage trains: the network and its text encoder."""
+
+    def __init__(self, network: SanaWM, text_encoder: CaptionEncoder) -> None:
+        super().__init__()
+        self.network = network
+        self.text_encoder = text_encoder
+
+    def text(self, captions: Sequence[str]) -> TextContext:
+        """Encode captions into keys and values of every block."""
+        return self.network.encode_text(*self.text_encoder(captions))
+
+
+class StreamObjective(Objective):
+    """Velocity error of every frame against its own streaming state."""
+
+    def __init__(self, config: StreamStageConfig, device: torch.device) -> None:
+        super().__init__()
+        self.config, self.device = config, device
+        self.train_clips, self.held_out_clips = load_latent_clips(config.latents)
+        self.weights = make_weights(config, [clip.caption for clip in self.train_clips]).to(device)
+        self.autoencoder = [load_autoencoder(config.autoencoder)]  # a list hides it from training
+        self._lanes: Lanes | None = None
+        self._states: dict[int, SanaWMState] = {}
+        self._resumed_lanes: dict[str, list[int]] | None = None
+
+    def trained(self) -> nn.Module:
+        """Network and text encoder."""
+        return self.weights
+
+    def lanes(self, rank: int) -> Lanes:
+        """This process's readers."""
+        if self._lanes is None:
+            self._lanes = Lanes(
+                self.train_clips,
+                num_lanes=self.config.lanes_per_process,
+                piece=self.config.piece,
+                model=self.config.model,
+                picture=self.config.picture,
+                seed=mix_seed(self.config.trainer.seed, rank),
+            )
+            if self._resumed_lanes is not None:
+                self._lanes.load_progress(self._resumed_lanes)
+        return self._lanes
+
+    def batch(self, step: int, rank: int, num_ranks: int) -> StreamBatch:
+        """Next pieces of the lanes whose turn it is, and all noise of the step."""
+        config = self.config
+        count, total = config.lanes_per_step, config.lanes_per_process
+        piece = self.lanes(rank).read([(step * count + i) % total for i in range(count)])
+        generator = torch.Generator().manual_seed(mix_seed(config.trainer.seed, step, rank, 7))
+        x_0 = piece.latents
+        b, _, t = x_0.shape[:3]
+        sigma = sample_sigma((b, t), shift=config.shift, generator=generator, device=x_0.device)
+        pure = torch.rand((b, t), generator=generator) < config.pure_noise
+        grain = config.context_noise * torch.rand((b, 1, 1, 1, 1), generator=generator)
+        dropped = torch.rand(b, generator=generator) < config.caption_dropout
+        depth = config.own_depth if config.own_context > 0 else 0
+        own = torch.rand((depth, b, t), generator=generator) < config.own_context
+        return StreamBatch(
+            piece=piece,
+            sigma=torch.where(pure, 1.0, sigma),
+            eps=torch.randn(x_0.shape, generator=generator),
+            context=x_0 + grain * torch.randn(x_0.shape, generator=generator),
+            own=own.float(),
+            own_eps=torch.randn((depth, *x_0.shape), generator=generator),
+            captions=[
+                "" if drop else text
+                for drop, text in zip(dropped.tolist(), piece.captions, strict=True)
+            ],
+        )
+
+    def forward(self, batch: StreamBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared velocity error over all frames that have a past."""
+        piece = batch.piece
+        x_0 = piece.latents.to(self.device)
+        camera = piece.camera.to(self.device)
+        text = self.weights.text(batch.captions)
+        state = self.incoming(piece, self._states)
+        context = self._own_context(batch, text, camera, state)
+        before, after = self._clean_pass(context, text, camera, state, piece)
+        sigma, eps = batch.sigma.to(self.device), batch.eps.to(self.device)
+        x_sigma = add_noise(x_0, eps, sigma)
+        v = self._noisy_pass(x_sigma, sigma, text, camera, before)
+        error = (v - velocity(x_0, eps)).square().mean(dim=(1, 3, 4))
+        begins = torch.tensor(piece.begins, device=self.device)
+        has_past = torch.ones_like(sigma)
+        has_past[:, 0] = (~begins).float()
+        loss = (error * has_past).sum() / has_past.sum()
+        for row, lane in enumerate(piece.lanes):
+            self._states[lane] = after.detach().select([row])
+        with torch.no_grad():
+            drawn = velocity_to_x_0(x_sigma, v, sigma)
+            pure = (sigma == 1) & (has_past > 0)
+            one_step = (drawn - x_0).square().mean(dim=(1, 3, 4))
+        return loss, {
+            "loss": loss.detach(),
+            "one_step_mse": one_step[pure].mean() if pure.any() else loss.detach(),
+        }
+
+    def incoming(self, piece: Piece, states: dict[int, SanaWMState]) -> SanaWMState:
+        """States of the piece's lanes, empty for rows whose clip begins."""
+        size = (piece.latents.shape[-2], piece.latents.shape[-1])
+        empty = self.weights.network.initial_state(1, *size, device=self.device)
+        rows = [
+            empty if begins or lane not in states else states[lane]
+            for lane, begins in zip(piece.lanes, piece.begins, strict=True)
+        ]
+        return SanaWMState.concat(rows)
+
+    def _clean_pass(
+        self,
+        context: Tensor,
+        text: TextContext,
+        camera: CameraCondition,
+        state: SanaWMState,
+        piece: Piece,
+    ) -> tuple[SanaWMState, SanaWMState]:
+        clean = torch.zeros(context.shape[0], context.shape[2], device=self.device)
+        unrolled = self.weights.network.unroll(
+            context, clean, text, camera, state, transport=piece.transport.to(self.device)
+        )
+        return unrolled.states_before, unrolled.state_after
+
+    def _noisy_pass(
+        self,
+        x_sigma: Tensor,
+        sigma: Tensor,
+        text: TextContext,
+        camera: CameraCondition,
+        before: SanaWMState,
+    ) -> Tensor:
+        v, _ = self.weights.network.step(
+            rearrange(x_sigma, "b c t y x -> (b t) c 1 y x"),
+            NUM_TIMESTEPS * rearrange(sigma, "b t -> (b t) 1"),
+            text,
+            camera.frames_as_rows(),
+            before,
+            update_state=False,
+        )
+        return rearrange(v, "(b t) c 1 y x -> b c t y x", b=len(x_sigma))
+
+    @torch.no_grad()
+    def _own_context(
+        self, batch: StreamBatch, text: TextContext, camera: CameraCondition, state: SanaWMState
+    ) -> Tensor:
+        """The context of the clean pass, partly replaced by the network's own predictions."""
+        context = batch.context.to(self.device)
+        for own, eps in zip(batch.own.to(self.device), batch.own_eps.to(self.device), strict=True):
+            before, _ = self._clean_pass(context, text, camera, state, batch.piece)
+            pure = torch.ones(own.shape, device=self.device)
+            drawn = velocity_to_x_0(eps, self._noisy_pass(eps, pure, text, camera, before), pure)
+            mask = own[:, None, :, None, None]
+            mask = mask.clone()
+            mask[torch.tensor(batch.piece.begins), :, 0] = 0
+            context = mask * drawn + (1 - mask) * batch.context.to(self.device)
+        return context
+
+    def progress(self) -> dict[str, Any]:
+        """Positions of the lanes and the states they carry."""
+        return {
+            "lanes": None if self._lanes is None else self._lanes.progress(),
+            "states": {lane: state.tensors() for lane, state in self._states.items()},
+        }
+
+    def load_progress(self, progress: dict[str, Any]) -> None:
+        """Take the lanes and their states back."""
+        self._resumed_lanes = progress["lanes"]
+        self._states = self.restore(progress["states"])
+
+    def restore(self, stored: dict[int, dict[str, Tensor]]) -> dict[int, SanaWMState]:
+        """States of lanes from their tensors."""
+        size = self.train_clips[0].latents.shape[-2:]
+        empty = self.weights.network.initial_state(1, size[0], size[1])
+        return {
+            lane: empty.with_tensors(tensors).to(self.device) for lane, tensors in stored.items()
+        }
+
+    def sample(self, weights: nn.Module, path: Path) -> dict[str, float]:
+        """Held-out drives continued from five latent frames along their true cameras."""
+        assert isinstance(weights, StreamWeights)
+        return sample_stream(
+            weights.network,
+            weights.text_encoder,
+            self.autoencoder[0],
+            self.held_out_clips,
+            picture=self.config.picture,
+            path=path,
+        )
+
+    def export(self, weights: nn.Module, out: Path) -> None:
+        """Write network and text encoder."""
+        assert isinstance(weights, StreamWeights)
+        save_module(out, "network", weights.network, weights.network.config)
+        save_module(out, "text_encoder", weights.text_encoder, weights.text_encoder.config)
+
+
+def make_weights(config: StreamStageConfig, captions: Sequence[str]) -> StreamWeights:
+    """Fresh weights, or those of ``config.init``."""
+    if config.init is None:
+        text = CaptionEncoderConfig(
+            vocabulary=build_vocabulary(captions), channels=config.model.caption_channels
+        )
+        return StreamWeights(SanaWM(config.model), CaptionEncoder(text))
+    text = read_config(config.init / "text_encoder.json", CaptionEncoderConfig)
+    weights = StreamWeights(SanaWM(config.model), CaptionEncoder(text))
+    load_weights(config.init, "network", weights.network)
+    load_weights(config.init, "text_encoder", weights.text_encoder)
+    return weights
+
+
+def run_stream_stage(config: StreamStageConfig) -> None:
+    """Train, or go on training, the streaming network."""
+
+    def make(device: torch.device) -> Objective:
+        return StreamObjective(config, device)
+
+    train(make, config.trainer)

@@ -1,0 +1,322 @@
+"""The training loop every stage shares.
+
+A stage supplies an :class:`Objective`: a module whose forward pass returns the loss, and a
+``batch`` that follows from the seed, the step, the rank and the objective's own progress, which
+checkpoints keep. All randomness of a step is drawn in ``batch``, so a run that is interrupted and
+resumed from its last checkpoint ends with the same weights, byte for byte on a CPU, as one that
+never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from sanawm_gym.train_wm.checkpoint import load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How long and how fast a stage trains, and what it leaves behind."""
+
+    out: Path
+    """Folder for the checkpoint, TensorBoard logs, samples and the exported weights."""
+    steps: int = 10_000
+    """Optimiser steps."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    """Decay of the learning rate after warm-up, down to 2 % of the peak."""
+    warmup: int = 100
+    """Steps of linear warm-up."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW moments."""
+    weight_decay: float = 0.0
+    """AdamW decay of matrices; vectors (gains, biases, gates) are never decayed."""
+    clip: float = 1.0
+    """Largest gradient norm; larger gradients are scaled down."""
+    ema: float = 0.995
+    """Decay of the moving average of the weights; the average is what gets exported."""
+    accumulation: int = 1
+    """Forward passes a step."""
+    precision: Literal["no", "bf16"] = "no"
+    """Autocast of matrix products and convolutions; recurrences stay in float32."""
+    threads: int = 1
+    """CPU threads of this process."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    sample_every: int = 1000
+    """Steps between sample videos; 0 for none."""
+    seed: int = 0
+    """Seed of initial weights, data order and noise."""
+    resume: bool = True
+    """Continue from ``out`` when it holds a checkpoint of the same stage."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        for name in ("steps", "accumulation", "threads", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
+
+
+class Objective(nn.Module, ABC):
+    """What a stage trains: parameters, data and loss in one module."""
+
+    @abstractmethod
+    def batch(self, step: int, rank: int, num_ranks: int) -> Any:
+        """Draw the data and all the noise of one forward pass."""
+
+    @abstractmethod
+    def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and the scalars worth logging."""
+
+    @abstractmethod
+    def trained(self) -> nn.Module:
+        """Part of the module whose parameters are optimised, averaged and exported."""
+
+    @abstractmethod
+    def sample(self, weights: nn.Module, path: Path) -> dict[str, float]:
+        """Write a picture of what the averaged ``weights`` can do; return held-out scores."""
+
+    @abstractmethod
+    def export(self, weights: nn.Module, out: Path) -> None:
+        """Write the finished weights for the next stage."""
+
+    def progress(self) -> dict[str, Any]:
+        """Whatever beside the weights a resumed run needs; tensors and plain values."""
+        return {}
+
+    def load_progress(self, progress: dict[str, Any]) -> None:
+        """Take back what :meth:`progress` returned."""
+
+
+def train(make_objective: Callable[[torch.device], Objective], config: TrainerConfig) -> None:
+    """Run a stage to its end, or continue it.
+
+    Args:
+        make_objective: Builds the objective on a device, after the seed is set.
+        config: See :class:`TrainerConfig`.
+
+    Raises:
+        ValueError: If ``out`` holds a checkpoint of a run with another configuration.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    accelerator = Accelerator(
+        mixed_precision=config.precision,
+        gradient_accumulation_steps=config.accumulation,
+        # The original layout holds an embedder that no forward pass uses.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    config.out.mkdir(parents=True, exist_ok=True)
+    objective = make_objective(accelerator.device)
+    average = AveragedModel(objective.trained(), multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    average.requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(objective.trained(), config.weight_decay),
+        lr=config.learning_rate,
+        betas=config.betas,
+    )
+    model, optimizer = accelerator.prepare(objective, optimizer)
+    _Run(config, accelerator, objective, model, average, optimizer).run()
+
+
+class _Run:
+    """One process's share of a training run."""
+
+    def __init__(
+        self,
+        config: TrainerConfig,
+        accelerator: Accelerator,
+        objective: Objective,
+        model: nn.Module,
+        average: AveragedModel,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self.config, self.accelerator, self.objective = config, accelerator, objective
+        self.model, self.average, self.optimizer = model, average, optimizer
+        self.step = 0
+        self.stop_signal: int | None = None
+        self.writer: Any = None
+
+    def run(self) -> None:
+        self._resume()
+        self.writer = self._make_writer()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        bar = tqdm(
+            total=self.config.steps,
+            initial=self.step,
+            disable=not self.accelerator.is_main_process,
+            unit="step",
+            mininterval=5.0,
+        )
+        while self.step < self.config.steps and self.stop_signal is None:
+            metrics = self._optimizer_step()
+            self.step += 1
+            bar.update()
+            if self.step % 20 == 0:
+                bar.set_postfix({name: f"{float(value):.4g}" for name, value in metrics.items()})
+                for name, value in metrics.items():
+                    if self.writer is not None:
+                        self.writer.add_scalar(name, float(value), self.step)
+            if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+                self._save()
+            if self.config.sample_every and self.step % self.config.sample_every == 0:
+                self._sample()
+        bar.close()
+        if self.stop_signal is not None:
+            self._save()
+            self._say(
+                f"stopped by signal {self.stop_signal} at step {self.step}; run again to go on"
+            )
+            raise SystemExit(128 + self.stop_signal)
+        if self.accelerator.is_main_process:
+            self.objective.export(self.average.module, self.config.out)
+            self._say(f"finished {self.step} steps; weights are in {self.config.out}")
+
+    def _optimizer_step(self) -> dict[str, Tensor]:
+        rate = self.config.learning_rate * learning_rate_factor(self.step, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        metrics: dict[str, Tensor] = {}
+        for part in range(self.config.accumulation):
+            batch = self.objective.batch(
+                self.step * self.config.accumulation + part,
+                self.accelerator.process_index,
+                self.accelerator.num_processes,
+            )
+            with self.accelerator.accumulate(self.model):
+                loss, metrics = self.model(batch)
+                self.accelerator.backward(loss)
+                if self.accelerator.sync_gradients:
+                    norm = self.accelerator.clip_grad_norm_(
+                        self.objective.trained().parameters(), self.config.clip
+                    )
+                    metrics = {
+                        **metrics,
+                        "gradient_norm": norm,
+                        "learning_rate": torch.tensor(rate),
+                    }
+                    if not torch.isfinite(norm):
+                        raise FloatingPointError(
+                            f"gradient norm is {float(norm)} at step {self.step}: lower the "
+                            "learning rate or resume from the last checkpoint"
+                        )
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.objective.trained())
+        return metrics
+
+    def _resume(self) -> None:
+        if not self.config.resume:
+            return
+        found = load_checkpoint(self.config.out)
+        if found is None:
+            return
+        self.objective.trained().load_state_dict(found["model"])
+        self.average.load_state_dict(found["average"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        rank = str(self.accelerator.process_index)
+        if rank in found["progress"]:
+            self.objective.load_progress(found["progress"][rank])
+        self.step = found["step"]
+        self._say(f"resumed {self.config.out} at step {self.step}")
+
+    def _save(self) -> None:
+        from accelerate.utils import gather_object
+
+        mine = {str(self.accelerator.process_index): self.objective.progress()}
+        progress: dict[str, Any] = {}
+        for part in gather_object([mine]):
+            progress.update(part)
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                self.config.out,
+                {
+                    "step": self.step,
+                    "model": self.objective.trained().state_dict(),
+                    "average": self.average.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "progress": progress,
+                },
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _sample(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        folder = self.config.out / "samples"
+        folder.mkdir(exist_ok=True)
+        with torch.no_grad():
+            scores = self.objective.sample(self.average.module, folder / f"{self.step:07d}.png")
+        for name, value in scores.items():
+            if self.writer is not None:
+                self.writer.add_scalar(name, value, self.step)
+        self._say(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+
+    def _make_writer(self) -> Any:
+        if not self.accelerator.is_main_process:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        described = {
+            "config": json.loads(json.dumps(asdict(self.config), default=str)),
+            "objective": type(self.objective).__name__,
+            "num_parameters": sum(p.numel() for p in self.objective.trained().parameters()),
+            "num_processes": self.accelerator.num_processes,
+            "device": str(self.accelerator.device),
+            "torch": torch.__version__,
+            "machine": platform.platform(),
+        }
+        (self.config.out / "run.json").write_text(json.dumps(described, indent=2) + "\n")
+        return SummaryWriter(str(self.config.out / "tensorboard"))
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.stop_signal = number
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            tqdm.write(text)
+
+
+def learning_rate_factor(step: int, config: TrainerConfig) -> float:
+    """Share of the peak learning rate in force at ``step``."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return 1.0
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    if config.schedule == "linear":
+        shape = 1.0 - done
+    else:
+        shape = 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * done))))
+    return 0.02 + 0.98 * shape
+
+
+def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim >= 2]
+    vectors = [p for p in module.parameters() if p.requires_grad and p.ndim < 2]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,188 @@
+"""Configuration of the stage-1 SANA-WM network and its two presets.
+
+The sources of the model (the paper, the released code and its ports) disagree in a few places.
+Every such point is one named switch below, documented with the sources on each side; nothing else
+in the network branches on where a formula came from.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ChunkSplit = Literal["first_chunk_plus_one", "uniform"]
+KeyScaleMode = Literal["dim_spatial", "dim", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SanaWMConfig:
+    """Shape, causality and switches of one SANA-WM network.
+
+    Attributes:
+        in_channels: Latent channels in and out.
+        num_layers: Blocks.
+        hidden_size: Width C of the token stream.
+        num_attention_heads: Heads of self and cross attention; the head dimension D = C / heads
+            must be a multiple of 8 (half of a head is groups of four, the other half pairs).
+        softmax_every_n: Block i (from 0) is a softmax block when (i + 1) % n == 0; 0 means none.
+        mlp_ratio: Width of the gated MLP over C.
+        t_kernel_size: Temporal kernel of the MLP; only 3 is defined by the model.
+        conv_kernel_size: Temporal kernel of the short convolution on keys, >= 1.
+        caption_channels: Channels of the text features.
+        text_length: Length of the null caption buffer, tokens.
+        null_caption_buffer: Keep the `y_embedder.y_embedding` buffer of the original checkpoint
+            layout (the diffusers layout has none).
+        plucker_channels: 6 numbers per raw frame times `temporal_stride`.
+        temporal_stride: Raw frames per latent frame.
+        chunk_size: Latent frames per chunk of the causal modes.
+        chunk_split: "first_chunk_plus_one" makes the first chunk one frame longer (the first latent
+            is a picture, not a clip); "uniform" does not.
+        num_cached_chunks: Past chunks that softmax attention sees, the sink chunk included; -1
+            keeps all. The released streaming setting is 2 with a sink.
+        sink: Keep the first chunk visible for ever. The paper says first latent frame, the
+            released code keeps the first chunk; this follows the code (the two agree for
+            chunk_size 1).
+        ucpe_rms_clamp_gdn: Scale UCPE-transformed q, k, v of GDN blocks back to their RMS before
+            the transform. On in diffusers, vllm-omni, SGLang and the torch reference class; off in
+            the fused kernels that released configurations name for training and inference.
+        ucpe_rms_clamp_softmax: The same in softmax blocks. On in diffusers, off in the official
+            code.
+        softmax_camera_scale: Logit scale of the camera branch in softmax blocks. "padded" is
+            1/sqrt of the head dimension after padding to a flash-attention size (112 -> 128; in
+            diffusers and the first official release); "head_dim" is 1/sqrt(D) (the new release).
+        key_scale_mode: GDN keys times 1/sqrt(D*S) ("dim_spatial", the released one), 1/sqrt(D)
+            ("dim") or 1 ("none").
+        rope_dtype: Precision of rotary tables and products: "float32" in diffusers, "float64" in
+            the official code.
+        camera_unit_m: Metres that count as 1 in UCPE and Plücker translations.
+        plucker_first_group: Raw frames packed with latent 0: "lookahead" takes 0..stride-1 as the
+            official code does; "repeat" takes frame 0 every time, since a closed loop cannot look
+            ahead.
+        init_beta_bias: Start of the write gate's bias; 5 writes with strength 0.993 (official).
+        init_dt_bias: Start of the decay bias, spread evenly over the heads from first to second
+            value. A head keeps exp(-softplus(dt)) of its memory per frame: -5 keeps 0.993
+            (official), -1 keeps 0.73.
+    """
+
+    in_channels: int
+    num_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    caption_channels: int
+    plucker_channels: int
+    softmax_every_n: int = 4
+    mlp_ratio: float = 3.0
+    t_kernel_size: int = 3
+    conv_kernel_size: int = 4
+    text_length: int = 300
+    null_caption_buffer: bool = False
+    temporal_stride: int = 8
+    chunk_size: int = 3
+    chunk_split: ChunkSplit = "first_chunk_plus_one"
+    num_cached_chunks: int = 2
+    sink: bool = True
+    ucpe_rms_clamp_gdn: bool = False
+    ucpe_rms_clamp_softmax: bool = False
+    softmax_camera_scale: Literal["padded", "head_dim"] = "padded"
+    key_scale_mode: KeyScaleMode = "dim_spatial"
+    rope_dtype: Literal["float32", "float64"] = "float32"
+    camera_unit_m: float = 1.0
+    plucker_first_group: Literal["lookahead", "repeat"] = "lookahead"
+    init_beta_bias: float = 5.0
+    init_dt_bias: tuple[float, float] = (-5.0, -5.0)
+
+    def __post_init__(self) -> None:
+        """Check the fields against each other."""
+        if self.hidden_size % self.num_attention_heads or self.head_dim % 8:
+            raise ValueError(
+                f"got hidden_size={self.hidden_size} and num_attention_heads="
+                f"{self.num_attention_heads}; expected a head dimension that is a multiple of 8. "
+                "Change one of the two."
+            )
+        if self.plucker_channels != 6 * self.temporal_stride:
+            raise ValueError(
+                f"got plucker_channels={self.plucker_channels}, expected 6 * temporal_stride = "
+                f"{6 * self.temporal_stride}."
+            )
+        if self.t_kernel_size != 3:
+            raise ValueError(f"got t_kernel_size={self.t_kernel_size}, only 3 is defined.")
+        if self.conv_kernel_size < 1 or self.chunk_size < 1:
+            raise ValueError(
+                f"got conv_kernel_size={self.conv_kernel_size}, chunk_size={self.chunk_size}; "
+                "both must be at least 1."
+            )
+        if self.num_cached_chunks < -1 or (self.sink and self.num_cached_chunks == 0):
+            raise ValueError(
+                f"got num_cached_chunks={self.num_cached_chunks} with sink={self.sink}; expected "
+                "-1 (all), or at least 0 (at least 1 with a sink)."
+            )
+        if not self.camera_unit_m > 0:
+            raise ValueError(f"got camera_unit_m={self.camera_unit_m}, expected > 0 metres.")
+
+    @property
+    def head_dim(self) -> int:
+        """Channels per head, D."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def mlp_width(self) -> int:
+        """Channels of one half of the gated MLP."""
+        return int(self.hidden_size * self.mlp_ratio)
+
+    @property
+    def first_chunk_size(self) -> int:
+        """Latent frames of the first chunk."""
+        return self.chunk_size + int(self.chunk_split == "first_chunk_plus_one")
+
+    @property
+    def sink_frames(self) -> int:
+        """Latent frames that a softmax block keeps for ever."""
+        return self.first_chunk_size if self.sink and self.num_cached_chunks > 0 else 0
+
+    @property
+    def recent_chunks(self) -> int:
+        """Chunks in the sliding part of the softmax window; -1 when nothing is dropped."""
+        if self.num_cached_chunks < 0:
+            return -1
+        return self.num_cached_chunks - int(self.sink)
+
+    @property
+    def num_recent_frames(self) -> int:
+        """Latent frames in the sliding part of the softmax window; -1 when nothing is dropped."""
+        if self.recent_chunks < 0:
+            return -1
+        return self.recent_chunks * self.chunk_size
+
+    def is_softmax_block(self, index: int) -> bool:
+        """Whether block `index` (from 0) attends by softmax instead of the recurrence."""
+        return self.softmax_every_n > 0 and (index + 1) % self.softmax_every_n == 0
+
+
+SANA_WM_2B6 = SanaWMConfig(
+    in_channels=128,
+    num_layers=20,
+    hidden_size=2240,
+    num_attention_heads=20,
+    caption_channels=2304,
+    plucker_channels=48,
+)
+"""The released 2.6 B network: 704x1280 pixels, latents of stride 8 in time and 32 in space."""
+
+DRIVE = SanaWMConfig(
+    in_channels=24,
+    num_layers=8,
+    hidden_size=128,
+    num_attention_heads=4,
+    caption_channels=64,
+    text_length=32,
+    temporal_stride=4,
+    plucker_channels=24,
+    chunk_size=1,
+    chunk_split="uniform",
+    num_cached_chunks=3,
+    sink=False,
+    softmax_camera_scale="head_dim",
+    camera_unit_m=10.0,
+    plucker_first_group="repeat",
+    init_beta_bias=2.0,
+    init_dt_bias=(-4.0, -0.5),
+)
+"""The bundled driving network: one latent frame (4 raw frames) per decision, moving origin."""

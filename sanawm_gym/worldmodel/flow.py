@@ -1,0 +1,98 @@
+"""Flow matching on a straight path between data and noise.
+
+A latent x_0 and noise eps are joined by x_sigma = (1 - sigma) x_0 + sigma eps, sigma in [0, 1]. The
+network predicts the velocity v = eps - x_0, from which x_0 = x_sigma - sigma v. The network is told
+sigma as a timestep 1000 sigma. A *shift* s moves noise levels upwards, sigma' = s sigma /
+(1 + (s - 1) sigma), because a video of many tokens keeps its structure visible at noise levels that
+would drown a single picture.
+
+Sources: the SANA-WM report (arXiv 2605.15178) for the path and the target, Esser et al. 2024
+(arXiv 2403.03206) for logit-normal times and the shift.
+
+Axes: b clips, c channels, t latent frames, h and w of the latent grid; sigma carries one value per
+clip and latent frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+NUM_TIMESTEPS = 1000
+"""Network timestep of pure noise; a clean latent has timestep 0."""
+
+
+def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
+    """Move noise levels upwards: s sigma / (1 + (s - 1) sigma).
+
+    Args:
+        sigma: Noise levels in [0, 1].
+        shift: Factor s > 0; 1 changes nothing.
+
+    Raises:
+        ValueError: If shift is not positive.
+    """
+    if shift <= 0:
+        raise ValueError(f"shift must be positive, got {shift}")
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def sample_sigma(
+    shape: tuple[int, ...], *, shift: float, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Draw logit-normal(0, 1) noise levels and shift them.
+
+    Args:
+        shape: Shape of the result.
+        shift: See :func:`shift_sigma`.
+        generator: CPU generator, so that all devices draw the same levels.
+        device: Where the result lies.
+    """
+    sigma = torch.sigmoid(torch.randn(shape, generator=generator))
+    return shift_sigma(sigma, shift).to(device)
+
+
+def add_noise(
+    x_0: Float[Tensor, "b c t h w"],
+    eps: Float[Tensor, "b c t h w"],
+    sigma: Float[Tensor, "b t"],
+) -> Float[Tensor, "b c t h w"]:
+    """Point at ``sigma`` on the path: (1 - sigma) x_0 + sigma eps."""
+    level = _per_frame(sigma)
+    return (1 - level) * x_0 + level * eps
+
+
+def velocity(
+    x_0: Float[Tensor, "b c t h w"], eps: Float[Tensor, "b c t h w"]
+) -> Float[Tensor, "b c t h w"]:
+    """Training target v = eps - x_0, the derivative of the path."""
+    return eps - x_0
+
+
+def velocity_to_x_0(
+    x_sigma: Float[Tensor, "b c t h w"],
+    v: Float[Tensor, "b c t h w"],
+    sigma: Float[Tensor, "b t"],
+) -> Float[Tensor, "b c t h w"]:
+    """Clean latent that a velocity implies: x_sigma - sigma v."""
+    return x_sigma - _per_frame(sigma) * v
+
+
+def euler_sigmas(num_steps: int, shift: float) -> list[float]:
+    """Noise levels of an Euler sampler: ``num_steps`` + 1 values from 1 down to 0.
+
+    The unshifted grid is 1, (n - 1) / n, ..., 1 / n, 0. With four steps and shift 8 these are the
+    released streaming model's timesteps 1000, 960, 889, 727, 0.
+
+    Raises:
+        ValueError: If num_steps is less than 1.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    grid = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    return [float(sigma) for sigma in shift_sigma(grid, shift)]
+
+
+def _per_frame(sigma: Tensor) -> Tensor:
+    return sigma[:, None, :, None, None]

@@ -1,0 +1,304 @@
+"""SANA-WM, stage 1: a video diffusion transformer with per-frame timesteps and an exact camera.
+
+One set of weights, three ways to run it: `forward` on a whole clip (bidirectional or chunk-causal),
+`step` on the next chunk of a stream with an explicit state, and `unroll`, the clip form of many
+steps at once that training uses. [SANA-WM, arXiv 2605.15178.]
+
+Axes: b clips, c latent channels, t latent frames, h rows, w columns, l text tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .block import Block, PluckerInput, Prompt
+from .camera_condition import CameraCondition
+from .chunks import Mode, chunk_sizes
+from .config import SanaWMConfig
+from .cross_attention import TextContext
+from .embed import CaptionEmbed, FinalLayer, PatchEmbed, TimestepEmbed, tokens
+from .frame_pass import FramePass, Keep, build_pass
+from .initialise import initialise
+from .state import BlockState, GDNState, SanaWMState, WindowState
+
+
+class Unrolled(NamedTuple):
+    """Result of `SanaWM.unroll`.
+
+    Attributes:
+        velocity: As repeated steps would have given it.
+        states_before: State before each frame, rows (b t), in that frame's origin.
+        state_after: State after the last frame, in the last frame's origin.
+    """
+
+    velocity: Float[Tensor, "b c t h w"]
+    states_before: SanaWMState
+    state_after: SanaWMState
+
+
+class SanaWM(nn.Module):
+    """The network. Parameters are named and shaped as in the diffusers layout of the release."""
+
+    def __init__(self, config: SanaWMConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.config = config
+        self.x_embedder = PatchEmbed(config.in_channels, width)
+        self.t_embedder = TimestepEmbed(width)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        null_length = config.text_length if config.null_caption_buffer else None
+        self.y_embedder = CaptionEmbed(config.caption_channels, width, null_length)
+        self.attention_y_norm = nn.RMSNorm(width, eps=1e-5)
+        self.plucker_embedder = PatchEmbed(config.plucker_channels, width)
+        # Dead weight of the release: used only by a variant without the Plücker branch.
+        self.raymap_embedder = PatchEmbed(3, width)
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
+        self.final_layer = FinalLayer(width, config.in_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise for training from scratch; see `initialise`."""
+        initialise(self)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights, and of activations outside the recurrences."""
+        return self.x_embedder.proj.weight.dtype
+
+    def encode_text(self, text: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> TextContext:
+        """Prepare prompts for all blocks.
+
+        Args:
+            text: Features of the text encoder.
+            mask: True where a token counts.
+
+        Raises:
+            ValueError: If a prompt has no token at all.
+        """
+        if not bool(mask.any(dim=1).all()):
+            raise ValueError(
+                "got a prompt whose mask is all False; expected at least one text token a row "
+                "(an empty prompt still has its start token)."
+            )
+        embedded = self.attention_y_norm(self.y_embedder(text.to(self.dtype)))
+        pairs = [self._block(i).cross_attn.prepare(embedded) for i in range(len(self.blocks))]
+        return TextContext(
+            keys=tuple(key for key, _ in pairs),
+            values=tuple(value for _, value in pairs),
+            mask=mask[:, None, None],
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, "b t"],
+        text: TextContext,
+        camera: CameraCondition | None,
+        *,
+        mode: Mode = "bidirectional",
+    ) -> Float[Tensor, "b c t h w"]:
+        """Velocity of a whole clip.
+
+        Args:
+            x: Noisy latents.
+            timestep: Noise level of each frame, 0 (clean) ... 1000 (noise).
+            text: Prompts from `encode_text`.
+            camera: Poses and rays, or None to leave both camera branches out.
+            mode: "bidirectional", or "chunk_causal" with the config's chunks.
+        """
+        chunks = chunk_sizes(x.shape[2], self.config, mode)
+        frames = build_pass(x, camera, self.config, chunks)
+        return self._run(x, timestep, text, camera, frames, None)[0]
+
+    def initial_state(
+        self,
+        batch: int,
+        height: int,
+        width: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> SanaWMState:
+        """State of streams that have seen nothing.
+
+        Args:
+            batch: Rows.
+            height: Rows of the latent grid.
+            width: Columns of the latent grid.
+            device: Of the tensors.
+            dtype: Of what is not kept in float32; default the network's.
+        """
+        config = self.config
+        kept = self.dtype if dtype is None else dtype
+        exact = torch.promote_types(kept, torch.float32)
+        size, heads, dim = height * width, config.num_attention_heads, config.head_dim
+
+        def zeros(*shape: int, dtype: torch.dtype = kept) -> Tensor:
+            return torch.zeros(batch, *shape, device=device, dtype=dtype)
+
+        slots = config.sink_frames + max(config.num_recent_frames, 0)
+        tail = (config.conv_kernel_size - 1, size, config.hidden_size)
+        blocks = []
+        for i in range(config.num_layers):
+            attention: GDNState | WindowState
+            if config.is_softmax_block(i):
+                window = [zeros(slots, size, heads, dim) for _ in range(4)]
+                attention = WindowState(
+                    key=window[0], value=window[1], camera_key=window[2], camera_value=window[3]
+                )
+            else:
+                attention = GDNState(
+                    matrix=zeros(heads, dim, dim, dtype=exact),
+                    mass=zeros(heads, dim, 1, dtype=exact),
+                    camera_matrix=zeros(heads, dim, dim, dtype=exact),
+                    key_tail=zeros(*tail),
+                    camera_key_tail=zeros(*tail),
+                )
+            left = zeros(size, config.hidden_size)
+            blocks.append(BlockState(attention=attention, mlp_left=left))
+        return SanaWMState(
+            config=config,
+            grid=(height, width),
+            frame_index=zeros(dtype=torch.long),
+            num_chunks=zeros(dtype=torch.long),
+            blocks=tuple(blocks),
+        )
+
+    def step(
+        self,
+        x: Float[Tensor, "b c n h w"],
+        timestep: Float[Tensor, "b n"],
+        text: TextContext,
+        camera: CameraCondition | None,
+        state: SanaWMState,
+        *,
+        update_state: bool,
+    ) -> tuple[Float[Tensor, "b c n h w"], SanaWMState]:
+        """Velocity of the next chunk of each stream.
+
+        Denoising calls read the state (`update_state=False` returns it as it is); one last call on
+        the finished chunk at timestep 0 writes it.
+
+        Args:
+            x: Latents of the chunk, all of one size; of the first chunk if the stream is new.
+            timestep: Noise level of each frame.
+            text: Prompts; its rows are those of x, or x holds groups of rows per prompt.
+            camera: Condition of these frames in the state's origin, or None.
+            state: Memory of the streams.
+            update_state: Return the memory that includes this chunk.
+        """
+        self._check_rows(x, text, state)
+        keep: Keep = "last" if update_state else "nothing"
+        frames = build_pass(x, camera, self.config, (x.shape[2],), state=state, keep=keep)
+        velocity, last, _ = self._run(x, timestep, text, camera, frames, state)
+        if not update_state:
+            return velocity, state
+        return velocity, self._advance(state, last, state.frame_index + x.shape[2], 1)
+
+    def unroll(
+        self,
+        x: Float[Tensor, "b c t h w"],
+        timestep: Float[Tensor, "b t"],
+        text: TextContext,
+        camera: CameraCondition,
+        state: SanaWMState,
+        *,
+        transport: Float[Tensor, "b t 4 4"] | None = None,
+    ) -> Unrolled:
+        """As t single-frame steps that all write the state, in one pass.
+
+        Equals `step(..., update_state=True)` frame by frame; with `transport`, each step preceded
+        by `state.reanchor(transport[:, i])`, so that every frame stands at index 0 of its own
+        origin (`moving_camera` gives both arguments). A noisy copy of all frames can then be
+        evaluated by one call `step(noisy as (b t) rows, ..., camera.frames_as_rows(),
+        states_before)`.
+
+        Args:
+            x: Latents that the streams see, usually clean.
+            timestep: Their noise levels, usually 0.
+            text: Prompts.
+            camera: Condition; of each frame in its own origin if `transport` is given.
+            state: Memory before the first frame.
+            transport: Maps coordinates of the origin before each frame to its own, metres.
+
+        Raises:
+            ValueError: If the network's chunks are not single frames or its window is unlimited.
+        """
+        config = self.config
+        if config.chunk_size != 1 or config.first_chunk_size != 1 or config.recent_chunks < 0:
+            raise ValueError(
+                f"got chunk_size={config.chunk_size}, chunk_split={config.chunk_split!r}, "
+                f"num_cached_chunks={config.num_cached_chunks}; unroll needs uniform chunks of 1 "
+                "and a limited window."
+            )
+        self._check_rows(x, text, state)
+        num_frames = x.shape[2]
+        frames = build_pass(
+            x, camera, config, (1,) * num_frames, state=state, keep="every", transport=transport
+        )
+        velocity, last, every = self._run(x, timestep, text, camera, frames, state)
+        offset = torch.arange(num_frames, device=x.device)
+        index = state.frame_index[:, None] + offset
+        index = torch.zeros_like(index) if transport is not None else index
+        before = SanaWMState(
+            config=config,
+            grid=state.grid,
+            frame_index=index.flatten(),
+            num_chunks=(state.num_chunks[:, None] + offset).flatten(),
+            blocks=every,
+        )
+        return Unrolled(velocity, before, self._advance(state, last, index[:, -1] + 1, num_frames))
+
+    def _advance(
+        self, state: SanaWMState, blocks: tuple[BlockState, ...], index: Tensor, num_chunks: int
+    ) -> SanaWMState:
+        return SanaWMState(
+            config=self.config,
+            grid=state.grid,
+            frame_index=index,
+            num_chunks=state.num_chunks + num_chunks,
+            blocks=blocks,
+        )
+
+    def _check_rows(self, x: Tensor, text: TextContext, state: SanaWMState) -> None:
+        rows, grid = x.shape[0], (x.shape[3], x.shape[4])
+        if state.batch_size != rows or rows % text.batch_size or state.grid != grid:
+            raise ValueError(
+                f"got {rows} rows of latents on a {grid} grid with a state of {state.batch_size} "
+                f"rows on {state.grid} and {text.batch_size} prompts; expected equal grids, equal "
+                "rows, and prompts that divide them."
+            )
+
+    def _block(self, index: int) -> Block:
+        block = self.blocks[index]
+        assert isinstance(block, Block)
+        return block
+
+    def _run(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        text: TextContext,
+        camera: CameraCondition | None,
+        frames: FramePass,
+        state: SanaWMState | None,
+    ) -> tuple[Tensor, tuple[BlockState, ...], tuple[BlockState, ...]]:
+        y = self.x_embedder(x.to(self.dtype))
+        t = self.t_embedder(timestep)
+        t0 = self.t_block(t).unflatten(-1, (6, -1))
+        plucker = None
+        if camera is not None and camera.plucker is not None:
+            plucker = PluckerInput(tokens(camera.plucker.to(self.dtype)), self.plucker_embedder)
+        lasts, everys = [], []
+        for i in range(len(self.blocks)):
+            prompt = Prompt(text.keys[i], text.values[i], text.mask)
+            memory = None if state is None else state.blocks[i]
+            y, last, every = self._block(i)(y, t0, prompt, plucker, frames, memory)
+            if last is not None:
+                lasts.append(last)
+            if every is not None:
+                everys.append(every)
+        return self.final_layer(y, t, frames.grid), tuple(lasts), tuple(everys)

@@ -1,0 +1,1 @@
+"""Operators of the network: one folder each, a readable reference beside the fast forms."""

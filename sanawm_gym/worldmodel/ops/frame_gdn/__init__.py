@@ -1,0 +1,17 @@
+"""Frame-wise gated delta rule: the recurrence of SANA-WM's linear attention.
+
+The state is a D x E matrix per head that is read by queries and written once per *frame* (a sum
+over the frame's S tokens, not a product over tokens as in the usual gated delta rule):
+
+    S_t = gamma_t (I - sum_s beta_s k_s k_s^T) S_{t-1} + sum_s beta_s k_s v_s^T,   out_s = q_s^T S_t
+
+[SANA-WM, arXiv 2605.15178, eq. 3-5; written here with keys on the rows, i.e. transposed.]
+`naive` says it in loops, `parallel` is the form for whole clips and training, `step` the form for
+one frame in a stream. The normaliser of the attention is the same rule with v = 1.
+"""
+
+from .naive import naive_frame_gdn
+from .parallel import FrameGDNResult, frame_gdn
+from .step import frame_gdn_step
+
+__all__ = ["FrameGDNResult", "frame_gdn", "frame_gdn_step", "naive_frame_gdn"]

@@ -1,0 +1,139 @@
+"""Every stage trains on real files, resumes exactly and learns."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sanawm_gym.train_wm.autoencoder_stage import AutoencoderStageConfig, run_autoencoder_stage
+from sanawm_gym.train_wm.bundle_stage import BundleStageConfig, run_bundle_stage
+from sanawm_gym.train_wm.latents_stage import load_latent_clips
+from sanawm_gym.train_wm.self_forcing_stage import SelfForcingStageConfig, run_self_forcing_stage
+from sanawm_gym.train_wm.stream_stage import (
+    StreamObjective,
+    StreamStageConfig,
+    run_stream_stage,
+)
+from sanawm_gym.train_wm.trainer import TrainerConfig
+from sanawm_gym.worldmodel import WorldModel
+from sanawm_gym.worldmodel.contexts import list_contexts, load_context
+from tests.train_wm.conftest import TINY_AUTOENCODER, TINY_NETWORK
+
+
+def trainer(out: Path, steps: int, **changes: object) -> TrainerConfig:
+    settings = {"steps": steps, "warmup": 2, "save_every": 2, "sample_every": 0, **changes}
+    return TrainerConfig(out=out, **settings)  # type: ignore[arg-type]
+
+
+def stream(latents: Path, autoencoder: Path, run: TrainerConfig) -> StreamStageConfig:
+    return StreamStageConfig(
+        latents=latents,
+        autoencoder=autoencoder,
+        trainer=run,
+        model=TINY_NETWORK,
+        piece=5,
+        lanes_per_process=2,
+        own_context=0.5,
+    )
+
+
+def self_forcing(latents: Path, autoencoder: Path, run: TrainerConfig) -> SelfForcingStageConfig:
+    return SelfForcingStageConfig(
+        latents=latents,
+        autoencoder=autoencoder,
+        trainer=run,
+        model=TINY_NETWORK,
+        piece=5,
+        lanes_per_process=2,
+        own_lanes=2,
+        own_lanes_per_step=2,
+    )
+
+
+def test_the_autoencoder_stage_lowers_its_loss(recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vae"
+    run_autoencoder_stage(
+        AutoencoderStageConfig(
+            data=recording,
+            trainer=trainer(out, 30, learning_rate=5e-3, sample_every=30, ema=0.5),
+            model=TINY_AUTOENCODER,
+            clip_frames=5,
+        )
+    )
+    assert (out / "samples" / "0000030.png").exists()
+    weights = load_file(out / "autoencoder.safetensors")
+    assert float(weights["latents_std"].min()) > 0
+    assert not torch.equal(weights["latents_mean"], torch.zeros(4))
+
+
+def test_latent_clips_keep_their_cameras(latents: Path) -> None:
+    train, held_out = load_latent_clips(latents)
+    assert len(train) == 4
+    assert len(held_out) == 2
+    for clip in train + held_out:
+        frames = 4 * (clip.latents.shape[0] - 1) + 1
+        assert clip.poses.shape == (frames, 4, 4)
+        assert clip.caption
+
+
+@pytest.mark.parametrize("stage", ["chunk-causal", "self-forcing"])
+def test_a_resumed_run_ends_with_the_same_bytes(
+    latents: Path, autoencoder: Path, tmp_path: Path, stage: str
+) -> None:
+    make, run = {
+        "chunk-causal": (stream, run_stream_stage),
+        "self-forcing": (self_forcing, run_self_forcing_stage),
+    }[stage]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(make(latents, autoencoder, trainer(whole, 6, schedule="constant")))  # type: ignore[operator]
+    for steps in (4, 6):
+        run(make(latents, autoencoder, trainer(parts, steps, schedule="constant")))  # type: ignore[operator]
+    for name in ("network.safetensors", "text_encoder.safetensors"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
+
+
+def test_the_streaming_stage_overfits_one_clip(
+    latents: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    config = stream(latents, autoencoder, trainer(tmp_path, 1))
+    torch.manual_seed(0)
+    objective = StreamObjective(config, torch.device("cpu"))
+    optimizer = torch.optim.AdamW(objective.trained().parameters(), 3e-3)
+    losses = []
+    for step in range(40):
+        loss, _ = objective(objective.batch(step, 0, 1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_a_bundled_world_starts_and_steps(
+    recording: Path, latents: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    run_stream_stage(stream(latents, autoencoder, trainer(tmp_path / "net", 2)))
+    folder = tmp_path / "world"
+    run_bundle_stage(
+        BundleStageConfig(
+            autoencoder=autoencoder,
+            network=tmp_path / "net",
+            contexts=recording,
+            out=folder,
+            num_contexts=2,
+            context_frames=5,
+        )
+    )
+    assert list_contexts(folder) == ["000", "001"]
+    context = load_context("001", folder)
+    world = WorldModel.from_pretrained(folder, dtype="float32")
+    state = world.start(
+        context.frames[None],
+        prompts=[context.caption],
+        intrinsics=context.intrinsics.as_array()[None],
+        seeds=[0],
+        poses=context.poses[None],
+    )
+    frames, _ = world.step(state, context.poses[None, -1:].repeat(4, axis=1))
+    assert frames.shape == (1, 4, 72, 128, 3)
