@@ -65,7 +65,9 @@ def drive(scene: SceneConfig, num_frames: int) -> tuple[float, float, float]:
 def main(options: Options) -> None:
     """Print the table."""
     cv2.setNumThreads(1)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread used\n")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread used\n"
+    )
     print("| other vehicles | frames/s (processor) | slowest world | frames/s (wall) |")
     print("|---|---|---|---|")
     for num_vehicles in (0, 10):

@@ -147,6 +147,27 @@ def write_info(root: Path, info: DatasetInfo) -> None:
     os.replace(partial, root / "dataset.json")
 
 
+def read_info(root: Path) -> DatasetInfo:
+    """Read dataset.json.
+
+    Raises:
+        ValueError: If it is missing, damaged or of another format.
+    """
+    path = root / "dataset.json"
+    try:
+        info = DatasetInfo(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"dataset: cannot read {path} ({error}); give a folder that `sanawm-gym record` wrote"
+        ) from error
+    if info.format_version != FORMAT_VERSION:
+        raise ValueError(
+            f"dataset: got format {info.format_version} in {path}, expected {FORMAT_VERSION}; "
+            "record it anew"
+        )
+    return info
+
+
 class EpisodeDataset:
     """Reads recorded drives; the last few decoded videos and tables are kept in memory."""
 
@@ -161,7 +182,7 @@ class EpisodeDataset:
             ValueError: If there is no readable dataset in the folder.
         """
         self.path = Path(path)
-        self.info = self._read_info()
+        self.info = read_info(self.path)
         self.episodes: list[EpisodeInfo] = []
         for table_path in sorted(self.path.glob("shard-*.parquet")):
             self.episodes += self._index(table_path)
@@ -232,22 +253,6 @@ class EpisodeDataset:
                 f"expected 0 <= start < stop <= {num_frames}"
             )
         return start, stop
-
-    def _read_info(self) -> DatasetInfo:
-        path = self.path / "dataset.json"
-        try:
-            info = DatasetInfo(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(
-                f"dataset: cannot read {path} ({error}); "
-                "give a folder that `sanawm-gym record` wrote"
-            ) from error
-        if info.format_version != FORMAT_VERSION:
-            raise ValueError(
-                f"dataset: got format {info.format_version} in {path}, expected {FORMAT_VERSION}; "
-                "record it anew"
-            )
-        return info
 
     def _index(self, path: Path) -> list[EpisodeInfo]:
         shard = int(path.stem.split("-")[1])

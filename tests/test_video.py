@@ -66,9 +66,10 @@ def test_a_frame_that_is_no_rgb_picture_is_refused(tmp_path: Path, frame: np.nda
 
 
 def test_frames_of_two_sizes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="like the first"), VideoWriter(
-        tmp_path / "a.mp4", 16
-    ) as writer:
+    with (
+        pytest.raises(ValueError, match="like the first"),
+        VideoWriter(tmp_path / "a.mp4", 16) as writer,
+    ):
         writer.append(np.zeros((8, 8, 3), np.uint8))
         writer.append(np.zeros((10, 8, 3), np.uint8))
 

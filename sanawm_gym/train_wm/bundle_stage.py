@@ -28,17 +28,15 @@ class BundleStageConfig:
     autoencoder: Path
     """Output folder of the ``vae`` stage."""
     network: Path
-    """Output folder of the ``chunk-causal`` or ``self-forcing`` stage."""
+    """Output folder of the ``streaming`` or ``self-forcing`` stage."""
     contexts: Path
     """Dataset whose episodes give one start context each; best one that training never saw."""
     out: Path
     """World folder to write."""
     num_contexts: int = 64
-    """Start contexts, from the first episodes."""
+    """Start contexts at most, from the first episodes that hold a good one."""
     context_frames: int = 17
     """Raw frames of a start context."""
-    context_at: int = 32
-    """Raw frame of the episode at which the context begins."""
     sigmas: tuple[float, ...] = (1.0,)
     """Noise levels of the streaming sampler."""
     half: bool = True
@@ -66,28 +64,49 @@ def run_bundle_stage(config: BundleStageConfig) -> None:
         text_encoder,
     )
     world.save_pretrained(config.out)
-    contexts = [
-        _context(dataset, episode, config, width, height)
-        for episode in tqdm(range(min(config.num_contexts, len(dataset.episodes))), unit="context")
-    ]
+    contexts: list[StartContext] = []
+    for episode in tqdm(range(len(dataset.episodes)), unit="episode", desc="start contexts"):
+        start = _good_start(dataset, episode, config.context_frames)
+        if start is not None and len(contexts) < config.num_contexts:
+            name = f"{len(contexts):03d}"
+            span = (start, start + config.context_frames)
+            contexts.append(_context(dataset, episode, span, name))
     save_contexts(contexts, config.out, world.fps)
     size = sum(f.stat().st_size for f in config.out.glob("*.safetensors"))
     print(f"wrote {config.out}: {size / 1e6:.1f} MB of weights, {len(contexts)} start contexts")
 
 
+def _good_start(dataset: EpisodeDataset, episode: int, num_frames: int) -> int | None:
+    """First frame of a stretch that is driven well: in its lane, along the road, moving."""
+    total = dataset.episodes[episode].num_frames
+    columns = dataset.columns(
+        episode, 0, total, ["on_road", "crashed", "lane_offset", "heading_error", "speed"]
+    )
+    good = (
+        np.asarray(columns["on_road"], dtype=bool)
+        & ~np.asarray(columns["crashed"], dtype=bool)
+        & (np.abs(columns["lane_offset"]) < 0.6)
+        & (np.abs(columns["heading_error"]) < 0.08)
+        & (np.asarray(columns["speed"]) > 3.0)
+    )
+    for start in range(0, total - num_frames + 1, 4):
+        if good[start : start + num_frames].all():
+            return start
+    return None
+
+
 def _context(
-    dataset: EpisodeDataset, episode: int, config: BundleStageConfig, width: int, height: int
+    dataset: EpisodeDataset, episode: int, span: tuple[int, int], name: str
 ) -> StartContext:
-    start, stop = config.context_at, config.context_at + config.context_frames
-    names = ["c2w", "intrinsics", "caption", "speed", "steer"]
-    columns = dataset.columns(episode, start, stop, names)
+    columns = dataset.columns(episode, *span, ["c2w", "intrinsics", "caption", "speed", "steer"])
+    frames = dataset.frames(episode, *span)
     poses = np.asarray(columns["c2w"], dtype=np.float64).reshape(-1, 4, 4)
     fx, fy, cx, cy = (float(value) for value in np.asarray(columns["intrinsics"])[0])
     return StartContext(
-        name=f"{episode:03d}",
-        frames=dataset.frames(episode, start, stop),
+        name=name,
+        frames=frames,
         poses=relative_poses(poses),
-        intrinsics=Intrinsics(fx, fy, cx, cy, width, height),
+        intrinsics=Intrinsics(fx, fy, cx, cy, frames.shape[2], frames.shape[1]),
         caption=str(columns["caption"][0]),
         speed=float(columns["speed"][-1]),
         steer=float(columns["steer"][-1]),

@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from sanawm_gym.episodes import EpisodeDataset
@@ -32,14 +35,16 @@ class LatentsStageConfig:
     """Folder with ``autoencoder.json`` and ``autoencoder.safetensors``."""
     out: Path
     """Folder for the latent clips."""
-    later_starts: int = 3
+    later_starts: int = 2
     """Further clips an episode, begun at evenly spread frames."""
-    later_frames: int = 81
+    later_frames: int = 61
     """Raw frames of each further clip."""
     held_out: float = 0.05
     """Share of the episodes, the last ones, marked as held out."""
     device: str = "cpu"
     """Torch device."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the convolutions; latents are stored in float16 in either case."""
     threads: int = 1
     """CPU threads."""
 
@@ -89,7 +94,7 @@ def run_latents_stage(config: LatentsStageConfig) -> None:
             _write_clip(
                 config.out / name,
                 {
-                    "latents": model.encode(clip)[0].permute(1, 0, 2, 3).half().cpu(),
+                    "latents": _encode(model, clip, config).half().cpu(),
                     "poses": torch.from_numpy(poses.reshape(-1, 4, 4).copy()),
                     "intrinsics": torch.tensor(np.asarray(columns["intrinsics"])[start]).double(),
                 },
@@ -99,6 +104,14 @@ def run_latents_stage(config: LatentsStageConfig) -> None:
         {"temporal_stride": stride, "spatial_stride": model.config.spatial_stride, "clips": index},
     )
     print(f"wrote {len(index)} clips of latents to {config.out}")
+
+
+def _encode(
+    model: VideoAutoencoder, clip: Float[Tensor, "1 3 f h w"], config: LatentsStageConfig
+) -> Float[Tensor, "t c y x"]:
+    half = config.precision == "bfloat16"
+    with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=half):
+        return model.encode(clip)[0].float().transpose(0, 1)
 
 
 def _clip_name(episode: int, start: int) -> str:

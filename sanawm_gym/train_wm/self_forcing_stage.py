@@ -7,7 +7,7 @@ compares short windows of it with recorded windows of the same motion. No drawn 
 onto the recording: after a few seconds the true future is no longer determined by what was drawn,
 and regression would teach the mean of all futures, a grey blur.
 
-The teacher-forced loss of the ``chunk-causal`` stage goes on beside it, so that the answer to the
+The teacher-forced loss of the ``streaming`` stage goes on beside it, so that the answer to the
 wheel is not traded away for looks. [source: self forcing, Huang et al. 2025, arXiv 2506.08009, with
 its adversarial variant]
 """
@@ -27,9 +27,9 @@ from sanawm_gym.train_wm.stream_stage import (
     StreamBatch,
     StreamObjective,
     StreamStageConfig,
-    StreamWeights,
 )
 from sanawm_gym.train_wm.trainer import Objective, train
+from sanawm_gym.train_wm.weights import WorldWeights
 from sanawm_gym.worldmodel.cross_attention import TextContext
 from sanawm_gym.worldmodel.noise import mix_seed
 from sanawm_gym.worldmodel.sampler import sample_chunk
@@ -38,7 +38,7 @@ from sanawm_gym.worldmodel.state import SanaWMState
 
 @dataclass(frozen=True, kw_only=True)
 class SelfForcingStageConfig(StreamStageConfig):
-    """Train the streaming student on its own drives (start from chunk-causal with --init)."""
+    """Train the streaming student on its own drives (start from streaming with --init)."""
 
     own_lanes_per_step: int = 2
     """Own drives advanced each step."""
@@ -64,10 +64,10 @@ class OwnBatch:
     jitter: Tensor
 
 
-class SelfForcingWeights(StreamWeights):
+class SelfForcingWeights(WorldWeights):
     """Network and text encoder, and the critic that is thrown away afterwards."""
 
-    def __init__(self, base: StreamWeights) -> None:
+    def __init__(self, base: WorldWeights) -> None:
         super().__init__(base.network, base.text_encoder)
         self.critic = Critic(base.network.config.in_channels, window=3)
 
@@ -203,7 +203,7 @@ class SelfForcingObjective(StreamObjective):
     def export(self, weights: nn.Module, out: Path) -> None:
         """Write network and text encoder; the critic stays behind."""
         assert isinstance(weights, SelfForcingWeights)
-        super().export(StreamWeights(weights.network, weights.text_encoder), out)
+        weights.save(out)
 
 
 def run_self_forcing_stage(config: SelfForcingStageConfig) -> None:

@@ -7,6 +7,11 @@ from typing import Any
 
 from sanawm_gym.train_wm.autoencoder_stage import AutoencoderStageConfig, run_autoencoder_stage
 from sanawm_gym.train_wm.bundle_stage import BundleStageConfig, run_bundle_stage
+from sanawm_gym.train_wm.clip_stage import (
+    BidirectionalStageConfig,
+    ChunkCausalStageConfig,
+    run_clip_stage,
+)
 from sanawm_gym.train_wm.latents_stage import LatentsStageConfig, run_latents_stage
 from sanawm_gym.train_wm.self_forcing_stage import SelfForcingStageConfig, run_self_forcing_stage
 from sanawm_gym.train_wm.stream_stage import StreamStageConfig, run_stream_stage
@@ -14,8 +19,10 @@ from sanawm_gym.train_wm.stream_stage import StreamStageConfig, run_stream_stage
 STAGES: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "vae": (AutoencoderStageConfig, run_autoencoder_stage),
     "latents": (LatentsStageConfig, run_latents_stage),
-    "chunk-causal": (StreamStageConfig, run_stream_stage),
+    "bidirectional": (BidirectionalStageConfig, run_clip_stage),
+    "chunk-causal": (ChunkCausalStageConfig, run_clip_stage),
+    "streaming": (StreamStageConfig, run_stream_stage),
     "self-forcing": (SelfForcingStageConfig, run_self_forcing_stage),
     "bundle": (BundleStageConfig, run_bundle_stage),
 }
-"""In the order in which a world is made; ``bidirectional`` trains the teacher and is optional."""
+"""In the order of the recipe. A small world may go from ``latents`` to ``streaming`` directly."""

@@ -1,4 +1,4 @@
-"""Stage ``chunk-causal``: teach the network to continue a stream, one latent frame at a time.
+"""Stage ``streaming``: teach the network to continue a stream, one latent frame at a time.
 
 Two passes over the same piece of a drive. The *clean pass* reads the true latents at timestep 0 and
 leaves, before every frame, the state a stream would have there. The *noisy pass* predicts every
@@ -13,7 +13,6 @@ upon mistakes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from sanawm_gym.train_wm.lanes import Lanes, Piece
 from sanawm_gym.train_wm.latents_stage import load_autoencoder, load_latent_clips
 from sanawm_gym.train_wm.stream_sample import sample_stream
 from sanawm_gym.train_wm.trainer import Objective, TrainerConfig, train
+from sanawm_gym.train_wm.weights import WorldWeights, make_weights
 from sanawm_gym.worldmodel.camera_condition import CameraCondition
 from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
 from sanawm_gym.worldmodel.cross_attention import TextContext
@@ -37,11 +37,8 @@ from sanawm_gym.worldmodel.flow import (
     velocity,
     velocity_to_x_0,
 )
-from sanawm_gym.worldmodel.folder import load_weights, read_config, save_module
-from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.noise import mix_seed
 from sanawm_gym.worldmodel.state import SanaWMState
-from sanawm_gym.worldmodel.text import CaptionEncoder, CaptionEncoderConfig, build_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +57,12 @@ class StreamStageConfig:
     """Folder with weights of an earlier stage to start from."""
     picture: tuple[int, int] = (72, 128)
     """Height and width of the pictures [px]."""
-    piece: int = 12
-    """Latent frames a training step and lane."""
-    lanes_per_step: int = 1
-    """Lanes a forward pass; 1 or 2 on a CPU, 16 or more on a GPU."""
-    lanes_per_process: int = 16
+    piece: int = 4
+    """Latent frames a training step and lane; gradients reach back to the piece's beginning."""
+    lanes_per_step: int = 4
+    """Lanes a forward pass; 4 on a CPU, 64 or more on a GPU. Frames of one drive resemble each
+    other, so several short pieces teach more than one long piece."""
+    lanes_per_process: int = 64
     """Drives in progress at any time."""
     shift: float = 8.0
     """Shift of the noise levels."""
@@ -93,19 +91,6 @@ class StreamBatch:
     captions: list[str]
 
 
-class StreamWeights(nn.Module):
-    """What the stage trains: the network and its text encoder."""
-
-    def __init__(self, network: SanaWM, text_encoder: CaptionEncoder) -> None:
-        super().__init__()
-        self.network = network
-        self.text_encoder = text_encoder
-
-    def text(self, captions: Sequence[str]) -> TextContext:
-        """Encode captions into keys and values of every block."""
-        return self.network.encode_text(*self.text_encoder(captions))
-
-
 class StreamObjective(Objective):
     """Velocity error of every frame against its own streaming state."""
 
@@ -113,7 +98,8 @@ class StreamObjective(Objective):
         super().__init__()
         self.config, self.device = config, device
         self.train_clips, self.held_out_clips = load_latent_clips(config.latents)
-        self.weights = make_weights(config, [clip.caption for clip in self.train_clips]).to(device)
+        captions = [clip.caption for clip in self.train_clips]
+        self.weights = make_weights(config.model, captions, config.init).to(device)
         self.autoencoder = [load_autoencoder(config.autoencoder)]  # a list hides it from training
         self._lanes: Lanes | None = None
         self._states: dict[int, SanaWMState] = {}
@@ -273,7 +259,7 @@ class StreamObjective(Objective):
 
     def sample(self, weights: nn.Module, path: Path) -> dict[str, float]:
         """Held-out drives continued from five latent frames along their true cameras."""
-        assert isinstance(weights, StreamWeights)
+        assert isinstance(weights, WorldWeights)
         return sample_stream(
             weights.network,
             weights.text_encoder,
@@ -285,23 +271,8 @@ class StreamObjective(Objective):
 
     def export(self, weights: nn.Module, out: Path) -> None:
         """Write network and text encoder."""
-        assert isinstance(weights, StreamWeights)
-        save_module(out, "network", weights.network, weights.network.config)
-        save_module(out, "text_encoder", weights.text_encoder, weights.text_encoder.config)
-
-
-def make_weights(config: StreamStageConfig, captions: Sequence[str]) -> StreamWeights:
-    """Fresh weights, or those of ``config.init``."""
-    if config.init is None:
-        text = CaptionEncoderConfig(
-            vocabulary=build_vocabulary(captions), channels=config.model.caption_channels
-        )
-        return StreamWeights(SanaWM(config.model), CaptionEncoder(text))
-    text = read_config(config.init / "text_encoder.json", CaptionEncoderConfig)
-    weights = StreamWeights(SanaWM(config.model), CaptionEncoder(text))
-    load_weights(config.init, "network", weights.network)
-    load_weights(config.init, "text_encoder", weights.text_encoder)
-    return weights
+        assert isinstance(weights, WorldWeights)
+        weights.save(out)
 
 
 def run_stream_stage(config: StreamStageConfig) -> None:

@@ -13,6 +13,7 @@ import json
 import platform
 import signal
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from sanawm_gym.train_wm.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+_LOG_EVERY = 20
+"""Steps whose mean makes one point of a curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,15 +174,19 @@ class _Run:
             unit="step",
             mininterval=5.0,
         )
+        recent: defaultdict[str, list[float]] = defaultdict(list)
         while self.step < self.config.steps and self.stop_signal is None:
-            metrics = self._optimizer_step()
+            for name, value in self._optimizer_step().items():
+                recent[name].append(float(value))
             self.step += 1
             bar.update()
-            if self.step % 20 == 0:
-                bar.set_postfix({name: f"{float(value):.4g}" for name, value in metrics.items()})
-                for name, value in metrics.items():
+            if self.step % _LOG_EVERY == 0:
+                means = {name: sum(values) / len(values) for name, values in recent.items()}
+                recent.clear()
+                bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()})
+                for name, value in means.items():
                     if self.writer is not None:
-                        self.writer.add_scalar(name, float(value), self.step)
+                        self.writer.add_scalar(name, value, self.step)
             if self.step % self.config.save_every == 0 or self.step == self.config.steps:
                 self._save()
             if self.config.sample_every and self.step % self.config.sample_every == 0:

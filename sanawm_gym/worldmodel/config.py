@@ -168,9 +168,9 @@ SANA_WM_2B6 = SanaWMConfig(
 
 DRIVE = SanaWMConfig(
     in_channels=24,
-    num_layers=8,
-    hidden_size=128,
-    num_attention_heads=4,
+    num_layers=4,
+    hidden_size=160,
+    num_attention_heads=5,
     caption_channels=64,
     text_length=32,
     temporal_stride=4,

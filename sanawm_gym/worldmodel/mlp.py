@@ -74,7 +74,8 @@ class GatedConvMLP(nn.Module):
         first, depth, point = (
             self.inverted_conv.conv, self.depth_conv.conv, self.point_conv.conv
         )  # fmt: skip
-        y = F.silu(F.linear(x, first.weight.flatten(1), first.bias))
+        y = F.linear(x, first.weight.flatten(1), first.bias)
+        y = F.silu(y, inplace=not torch.is_grad_enabled())
         # A channels-last view of token-major data: no copy on the way in or out.
         image = y.unflatten(1, grid).permute(0, 3, 1, 2)
         image = F.conv2d(image, depth.weight, depth.bias, padding=1, groups=depth.groups)

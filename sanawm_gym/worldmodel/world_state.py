@@ -133,7 +133,7 @@ class WorldState:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file, replaced whole; :meth:`WorldModel.load_state` reads it."""
+        """Write to a safetensors file, replaced whole; :meth:`with_tensors` takes it back."""
         target = Path(path)
         partial = target.with_suffix(".partial")
         save_file({k: t.contiguous().cpu().clone() for k, t in self.tensors().items()}, partial)

@@ -50,9 +50,7 @@ def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def latents(
-    recording: Path, autoencoder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def latents(recording: Path, autoencoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recording's latents, one later start an episode."""
     out = tmp_path_factory.mktemp("latents")
     run_latents_stage(

@@ -8,6 +8,11 @@ from safetensors.torch import load_file
 
 from sanawm_gym.train_wm.autoencoder_stage import AutoencoderStageConfig, run_autoencoder_stage
 from sanawm_gym.train_wm.bundle_stage import BundleStageConfig, run_bundle_stage
+from sanawm_gym.train_wm.clip_stage import (
+    BidirectionalStageConfig,
+    ChunkCausalStageConfig,
+    run_clip_stage,
+)
 from sanawm_gym.train_wm.latents_stage import load_latent_clips
 from sanawm_gym.train_wm.self_forcing_stage import SelfForcingStageConfig, run_self_forcing_stage
 from sanawm_gym.train_wm.stream_stage import (
@@ -77,12 +82,12 @@ def test_latent_clips_keep_their_cameras(latents: Path) -> None:
         assert clip.caption
 
 
-@pytest.mark.parametrize("stage", ["chunk-causal", "self-forcing"])
+@pytest.mark.parametrize("stage", ["streaming", "self-forcing"])
 def test_a_resumed_run_ends_with_the_same_bytes(
     latents: Path, autoencoder: Path, tmp_path: Path, stage: str
 ) -> None:
     make, run = {
-        "chunk-causal": (stream, run_stream_stage),
+        "streaming": (stream, run_stream_stage),
         "self-forcing": (self_forcing, run_self_forcing_stage),
     }[stage]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -91,6 +96,26 @@ def test_a_resumed_run_ends_with_the_same_bytes(
         run(make(latents, autoencoder, trainer(parts, steps, schedule="constant")))  # type: ignore[operator]
     for name in ("network.safetensors", "text_encoder.safetensors"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
+
+
+@pytest.mark.parametrize("config_class", [BidirectionalStageConfig, ChunkCausalStageConfig])
+def test_the_clip_stages_train_and_draw_samples(
+    latents: Path,
+    autoencoder: Path,
+    tmp_path: Path,
+    config_class: type[BidirectionalStageConfig | ChunkCausalStageConfig],
+) -> None:
+    run_clip_stage(
+        config_class(
+            latents=latents,
+            autoencoder=autoencoder,
+            trainer=trainer(tmp_path, 2, sample_every=2),
+            model=TINY_NETWORK,
+            clip=5,
+        )
+    )
+    assert (tmp_path / "samples" / "0000002.png").exists()
+    assert (tmp_path / "network.safetensors").exists()
 
 
 def test_the_streaming_stage_overfits_one_clip(

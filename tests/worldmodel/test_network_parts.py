@@ -174,8 +174,12 @@ def test_short_convolution_is_causal_and_mirrored_within_chunks() -> None:
 
 
 def test_fresh_network_is_the_zero_velocity_with_identity_blocks() -> None:
-    network = SanaWM(dataclasses.replace(DRIVE, num_layers=2, init_dt_bias=(-4.0, -1.0)))
-    text = network.encode_text(torch.randn(1, 3, DRIVE.caption_channels), torch.ones(1, 3, dtype=torch.bool))
+    network = SanaWM(
+        dataclasses.replace(DRIVE, caption_channels=64, num_layers=2, init_dt_bias=(-4.0, -1.0))
+    )
+    text = network.encode_text(
+        torch.randn(1, 3, DRIVE.caption_channels), torch.ones(1, 3, dtype=torch.bool)
+    )
     x, timestep = torch.randn(1, DRIVE.in_channels, 2, 2, 3), torch.full((1, 2), 500.0)
     assert not network(x, timestep, text, None).any()
     attention = network.blocks[0].attn
@@ -237,6 +241,8 @@ def test_impossible_configurations_are_refused(changes: dict[str, Any], message:
 
 
 def test_empty_prompt_is_refused() -> None:
-    network = SanaWM(dataclasses.replace(DRIVE, num_layers=1))
+    network = SanaWM(dataclasses.replace(DRIVE, caption_channels=64, num_layers=1))
     with pytest.raises(ValueError, match="all False"):
-        network.encode_text(torch.randn(1, 3, DRIVE.caption_channels), torch.zeros(1, 3, dtype=torch.bool))
+        network.encode_text(
+            torch.randn(1, 3, DRIVE.caption_channels), torch.zeros(1, 3, dtype=torch.bool)
+        )

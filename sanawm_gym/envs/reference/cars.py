@@ -135,18 +135,10 @@ def _cabin(
         top_high=(a1, y - inset),
     )
 
-    def between(
-        share: float, p: tuple[float, float, float], q: tuple[float, float, float]
-    ) -> tuple[float, float, float]:
-        return tuple(a + share * (b - a) for a, b in zip(p, q, strict=True))  # type: ignore[return-value]
-
     panes = []
     for wall in shell.vertices[:4]:
-        bl, br, tr, tl = (tuple(float(c) for c in corner) for corner in wall)
-        corners = [bl, br, tr, tl]
-        middle = tuple(sum(c[i] for c in corners) / 4 for i in range(3))
-        glass = tuple(between(0.82, middle, corner) for corner in corners)  # type: ignore[arg-type]
-        panes.append(quad(glass, GLASS, layer=2))  # type: ignore[arg-type]
+        a, b, c, d = (wall.mean(axis=0) + 0.82 * (wall - wall.mean(axis=0))).tolist()
+        panes.append(quad((tuple(a), tuple(b), tuple(c), tuple(d)), GLASS, layer=2))
     return [shell, *panes]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt8
 
 from .light import Light, headlight_gain
 from .meshes import Mesh
+from .opencv import cv2
 from .scenery import Scenery
 from .trees import NUM_VERTICES
 

@@ -7,11 +7,11 @@ of any size is free of aliasing.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from .light import Light
+from .opencv import cv2
 from .paint import Stripe, stripes_of
 from .road import Road
 from .scene import SceneConfig

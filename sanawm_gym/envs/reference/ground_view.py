@@ -8,7 +8,6 @@ atlas follows the smaller of the two.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
@@ -16,6 +15,7 @@ from sanawm_gym.camera import Intrinsics
 
 from .ground import GroundAtlas
 from .light import Light, headlight_gain
+from .opencv import cv2
 from .scene import SceneConfig
 from .sky import Sky
 

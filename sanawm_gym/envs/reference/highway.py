@@ -24,8 +24,9 @@ def import_highway() -> SimpleNamespace:
         from highway_env.vehicle.kinematics import Vehicle
         from highway_env.vehicle.objects import Obstacle
     except ImportError as error:
-        raise ImportError(
-            "the reference world's traffic needs HighwayEnv: pip install 'sanawm-gym[reference]'"
+        raise ModuleNotFoundError(
+            "the reference world's traffic needs HighwayEnv: pip install 'sanawm-gym[reference]'",
+            name="highway_env",
         ) from error
     return SimpleNamespace(
         Road=HighwayRoad,

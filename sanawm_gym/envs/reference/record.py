@@ -7,13 +7,13 @@ files, and an interrupted recording goes on at the first shard that is missing.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import tyro
 from tqdm import tqdm
 
@@ -24,6 +24,7 @@ from sanawm_gym.episodes import (
     TRUTH_COLUMNS,
     DatasetInfo,
     episode_path,
+    read_info,
     shard_path,
     write_info,
     write_shard,
@@ -34,6 +35,7 @@ from sanawm_gym.video import VideoWriter
 from ..spaces import FPS, FRAMES_PER_DECISION
 from .caption import caption
 from .card import write_card
+from .opencv import cv2
 from .policies import RecordingDriver, Temper, sample_start, sample_temper
 from .renderer import HEIGHT, WIDTH
 from .scene import sample_scene
@@ -82,6 +84,11 @@ class RecordConfig:
         """Decisions of a full episode."""
         return round(self.seconds * FPS / FRAMES_PER_DECISION)
 
+    @property
+    def num_shards(self) -> int:
+        """Shards of the whole recording."""
+        return -(-self.episodes // self.episodes_per_shard)
+
     def world_seed(self, episode: int) -> int:
         """Seed of the world of an episode."""
         return self.seed * 10_000_000 + episode
@@ -94,11 +101,15 @@ class _Job:
 
 
 def record(config: RecordConfig) -> Path:
-    """Record the missing shards of a dataset and return its folder."""
+    """Record the missing shards of a dataset and return its folder.
+
+    Raises:
+        ValueError: If the folder holds a recording with another seed, length or shard size.
+    """
     config.out.mkdir(parents=True, exist_ok=True)
+    _check_same_recording(config)
     per_shard = config.episodes_per_shard
-    num_shards = -(-config.episodes // per_shard)
-    missing = [shard for shard in range(num_shards) if not shard_path(config.out, shard).exists()]
+    missing = [shard for shard in range(config.num_shards) if not _is_complete(config, shard)]
     jobs = [
         _Job(config, episode)
         for shard in missing
@@ -119,11 +130,37 @@ def record(config: RecordConfig) -> Path:
                 done = []
                 _write_info(config)
     write_card(config.out)
+    info = read_info(config.out)
+    print(f"{config.out}: {info.num_episodes} drives, {info.num_frames} frames")
     return config.out
 
 
+def _check_same_recording(config: RecordConfig) -> None:
+    """Refuse to mix two recordings in one folder."""
+    if not (config.out / "dataset.json").exists():
+        return
+    info = read_info(config.out)
+    for name in ("seed", "seconds", "episodes_per_shard"):
+        there, wanted = getattr(info, name), getattr(config, name)
+        if there != wanted:
+            raise ValueError(
+                f"record: got {name}={wanted}, but {config.out} holds a recording with "
+                f"{name}={there}; expected the same to continue it; give another folder"
+            )
+
+
+def _is_complete(config: RecordConfig, shard: int) -> bool:
+    """Whether a shard has its table, with all episodes that it is to hold."""
+    path = shard_path(config.out, shard)
+    if not path.exists():
+        return False
+    first = shard * config.episodes_per_shard
+    expected = min(config.episodes_per_shard, config.episodes - first)
+    return bool(pq.read_metadata(path).num_row_groups >= expected)
+
+
 @contextmanager
-def _mapper(workers: int):  # type: ignore[no-untyped-def]
+def _mapper(workers: int) -> Iterator[Callable[[list[_Job]], Iterable[Columns]]]:
     """A function that maps jobs to results in order, in this process or in others."""
     if workers == 1:
         cv2.setNumThreads(1)
@@ -136,8 +173,6 @@ def _mapper(workers: int):  # type: ignore[no-untyped-def]
 
 def _write_info(config: RecordConfig) -> None:
     """Write dataset.json for the shards that are complete."""
-    import pyarrow.parquet as pq
-
     tables = sorted(config.out.glob("shard-*.parquet"))
     metas = [pq.read_metadata(path) for path in tables]
     info = DatasetInfo(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
@@ -16,6 +15,7 @@ from .figures import Figures, Polygon, fill, plane_depth, project
 from .ground import GroundAtlas, GroundShader
 from .ground_view import SCALE, GroundView
 from .light import Light
+from .opencv import cv2
 from .road import Road
 from .scene import SceneConfig
 from .scenery import Scenery

@@ -7,11 +7,11 @@ in the haze.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from .light import Light
+from .opencv import cv2
 from .scene import SceneConfig
 from .texture import smoothstep
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Float32
+
+from .opencv import cv2
 
 SIZE = 128  # cells of one period
 

@@ -2,8 +2,8 @@
 
 HighwayEnv (extra `reference`) sees our road as lanes of its own kind that share one centre line;
 the ego takes part as a vehicle that is moved from outside, so that others brake for it and run into
-it. A fixed number of vehicles is kept around the ego: one that falls out of range comes back at the
-other end.
+it. A number of vehicles is kept around the ego: where one falls out of range, another comes in
+out of sight.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .road import Road
 from .scene import SceneConfig
 
 BEHIND, AHEAD = 70.0, 190.0  # range around the ego in which vehicles are kept [m]
+REFILL_EVERY = 4  # steps between attempts to bring in a missing vehicle
 COMFORT = 2.4  # lateral acceleration that other drivers accept [m/s^2]
 _BODY_WEIGHTS = (0.45, 0.3, 0.15, 0.1)
 
@@ -52,6 +53,7 @@ class Traffic:
         self._ego_size = (ego_length, ego_width)
         self._ego: Any = None
         self._others: list[Any] = []
+        self._num_steps = 0
 
     @property
     def crashed(self) -> bool:
@@ -61,7 +63,7 @@ class Traffic:
     def reset(self, ego: Float64[np.ndarray, "4"]) -> None:
         """Place the ego (box centre x, y [m], heading [rad], speed [m/s]) and all others."""
         self._ego = EgoVehicle.create(self._world, ego, self._ego_size)
-        self._others = []
+        self._others, self._num_steps = [], 0
         self._world.vehicles = [self._ego]
         s, _ = self.road.locate(ego[0], ego[1])
         for _ in range(self.scene.num_vehicles):
@@ -85,8 +87,10 @@ class Traffic:
         self._ego.move_to(ego)
         self._world.step(dt)
         s, _ = self.road.locate(ego[0], ego[1])
-        for vehicle in list(self._others):
-            self._recycle(vehicle, float(s))
+        self._remove_far(s)
+        self._num_steps += 1
+        if len(self._others) < self.scene.num_vehicles and self._num_steps % REFILL_EVERY == 0:
+            self._refill(s)
 
     def cars(self) -> list[Car]:
         """All other vehicles, as things to draw."""
@@ -116,18 +120,19 @@ class Traffic:
         allowed = np.sqrt(COMFORT / bend + 2 * 1.5 * np.arange(0.0, 45.0, 5.0))
         vehicle.target_speed = float(min(vehicle.wanted_speed, allowed.min()))
 
-    def _recycle(self, vehicle: Any, ego_s: float) -> None:
-        """Bring a vehicle back that is out of range or stuck after a crash."""
-        s, _ = self.road.locate(*vehicle.position)
-        gap = float(s) - ego_s
-        if -BEHIND <= gap <= AHEAD:
-            return
-        self._others.remove(vehicle)
-        self._world.vehicles.remove(vehicle)
-        oncoming = vehicle.lane_index[0] == "c"
-        faster = vehicle.wanted_speed > self._ego.speed
-        place = AHEAD - 8.0 if oncoming or not faster else -BEHIND + 8.0
-        self._spawn(ego_s, place, oncoming=oncoming)
+    def _remove_far(self, ego_s: float) -> None:
+        """Take out vehicles that are out of range."""
+        for vehicle in list(self._others):
+            s, _ = self.road.locate(*vehicle.position)
+            if not -BEHIND <= s - ego_s <= AHEAD:
+                self._others.remove(vehicle)
+                self._world.vehicles.remove(vehicle)
+
+    def _refill(self, ego_s: float) -> None:
+        """Let a missing vehicle come in from beyond the range of sight, ahead or behind."""
+        oncoming = bool(self.road.oncoming_lanes) and self._rng.random() < 0.5
+        ahead = oncoming or self._rng.random() < 0.6
+        self._spawn(ego_s, AHEAD - 8.0 if ahead else -BEHIND + 8.0, oncoming=oncoming)
 
     def _spawn(self, ego_s: float, gap: float, oncoming: bool | None = None) -> None:
         """Put a new vehicle on a free lane near ego_s + gap, unless the road is full there."""

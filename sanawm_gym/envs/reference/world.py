@@ -73,9 +73,7 @@ class ReferenceWorld:
     def start(self, start: StartState | None = None) -> None:
         """Put the car on the road and traffic around it."""
         start = start or StartState()
-        lanes = [
-            lane for lane in self.road.forward_lanes if self.road.is_usable(lane, START)
-        ]
+        lanes = [lane for lane in self.road.forward_lanes if self.road.is_usable(lane, START)]
         lane = lanes[start.lane % len(lanes)]
         x, y, heading = (float(v) for v in self.road.point(START, lane.center + start.offset))
         self.state = vehicle_state(x=x, y=y, yaw=heading + start.heading_error, speed=start.speed)

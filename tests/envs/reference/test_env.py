@@ -1,5 +1,7 @@
 """The reference world as a Gymnasium environment."""
 
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -177,3 +179,22 @@ def test_bad_actions_are_refused(env: ReferenceDriveEnv, action: list[Any]) -> N
 def test_stepping_before_a_reset_is_refused() -> None:
     with pytest.raises(ResetNeeded):
         ReferenceDriveEnv().step(AHEAD)
+
+
+@pytest.mark.parametrize("package", ["cv2", "highway_env"])
+def test_a_missing_package_is_named_with_its_extra(package: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; import gymnasium, sanawm_gym; "
+        f"gymnasium.make({ID!r}, disable_env_checker=True).reset(seed=0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0 and "pip install 'sanawm-gym[reference]'" in done.stderr
+
+
+def test_gymnasium_can_step_two_of_them_side_by_side() -> None:
+    envs = gym.make_vec(ID, 2, horizon=3.0, scene=STRAIGHT)
+    observations, _ = envs.reset(seed=0)
+    _, rewards, _, _, infos = envs.step(np.zeros((2, 2), np.float32))
+    assert observations["camera"].shape == (2, 72, 128, 3) and rewards.shape == (2,)
+    assert infos["truth"]["lane_offset"].shape == (2,)
+    envs.close()

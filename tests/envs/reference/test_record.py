@@ -84,6 +84,18 @@ def test_two_workers_and_a_second_start_give_the_same_bytes(
             assert (tmp_path / path.relative_to(dataset.path)).read_bytes() == path.read_bytes()
 
 
+def test_a_recording_grows_when_more_episodes_are_asked_for(tmp_path: Path) -> None:
+    for episodes in (1, 3):
+        record(RecordConfig(out=tmp_path, episodes=episodes, seconds=1.0, episodes_per_shard=2))
+    assert [info.index for info in EpisodeDataset(tmp_path).episodes] == [0, 1, 2]
+
+
+def test_two_recordings_do_not_mix_in_one_folder(dataset: EpisodeDataset) -> None:
+    config = RecordConfig(out=dataset.path, episodes=4, seconds=2.0, seed=5, episodes_per_shard=2)
+    with pytest.raises(ValueError, match=r"got seed=5, but .* seed=4"):
+        record(config)
+
+
 def test_the_card_counts_what_is_there(dataset: EpisodeDataset) -> None:
     card = (dataset.path / "README.md").read_text()
     assert f"3 drives, {dataset.num_frames} frames" in card

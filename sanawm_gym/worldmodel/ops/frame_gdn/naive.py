@@ -24,9 +24,8 @@ def naive_frame_gdn(
 ) -> tuple[Float[Tensor, "b t s h e"], Float[Tensor, "b h d e"]]:
     """Read every frame from the frames up to itself, and from later frames of its own chunk.
 
-    Forward pass, inclusive: F_t = decay_t (I - sum_s beta k k^T) F_{t-1} + sum_s beta k v^T.
-    Backward pass, exclusive: the same rule run over reversed time from zero, read one step late, so
-    that frame t sees frames t+1 ... end of its chunk. Output: q^T (F_t + B_t).
+    Forward, inclusive: F_t = decay_t (I - sum_s beta k k^T) F_{t-1} + sum_s beta k v^T. Backward,
+    exclusive: the same rule over reversed time from zero, read one step late. Out: q^T (F_t + B_t).
 
     Args:
         q: Queries.

@@ -75,12 +75,10 @@ def frame_gdn(
     identity = torch.eye(num_channels, dtype=dtype, device=k.device)
     transitions = kept * (identity - torch.matmul(written, k))
     updates = torch.matmul(written, v)
-    if initial is None:
-        first = torch.zeros_like(updates[0])
-    else:
-        first = rearrange(initial.to(dtype), "b h d e -> (b h) d e")
-    moved_left = None if left is None else _per_head(left.to(dtype), num_heads)
-    moved_right = None if right is None else _per_head(right.to(dtype), num_heads)
+    first = torch.zeros_like(updates[0])
+    if initial is not None:
+        first = initial.to(dtype).flatten(0, 1)
+    moved_left, moved_right = (_per_head(x, num_heads, dtype) for x in (left, right))
     if moved_left is not None:
         transitions = torch.matmul(transitions, moved_left)
     states = scan_forward(transitions, updates, first, moved_right)
@@ -100,6 +98,8 @@ def frame_gdn(
     )
 
 
-def _per_head(matrices: Tensor, num_heads: int) -> Tensor:
+def _per_head(matrices: Tensor | None, num_heads: int, dtype: torch.dtype) -> Tensor | None:
     """(b, t, d, d) to (t, b h, d, d)."""
-    return repeat(matrices, "b t d e -> t (b h) d e", h=num_heads)
+    if matrices is None:
+        return None
+    return repeat(matrices.to(dtype), "b t d e -> t (b h) d e", h=num_heads)

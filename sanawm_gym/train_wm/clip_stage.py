@@ -1,0 +1,214 @@
+"""Stages ``bidirectional`` and ``chunk-causal``: flow matching on whole clips.
+
+Both show the network a clip with noise on it and ask for the velocity. In the first the whole clip
+has one noise level and every frame sees every other; it is the teacher. In the second every chunk
+has a level of its own and sees no later chunk. With probability 0.9 the first latent frame is given
+clean, which makes a video out of a picture. The origin of the cameras is a random frame of the
+clip, because a drive meets poses ahead of, at and behind its origin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sanawm_gym.train_wm.frames import save_rows, to_bytes
+from sanawm_gym.train_wm.latents_stage import load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.noise_levels import chunk_sigmas
+from sanawm_gym.train_wm.trainer import Objective, TrainerConfig, train
+from sanawm_gym.train_wm.weights import WorldWeights, make_weights
+from sanawm_gym.worldmodel.camera_condition import CameraCondition, clip_camera
+from sanawm_gym.worldmodel.chunks import chunk_sizes
+from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
+from sanawm_gym.worldmodel.flow import (
+    NUM_TIMESTEPS,
+    add_noise,
+    euler_sigmas,
+    sample_sigma,
+    velocity,
+)
+from sanawm_gym.worldmodel.noise import mix_seed
+from sanawm_gym.worldmodel.sampler import sample_clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipStageConfig:
+    """Flow matching on clips."""
+
+    latents: Path
+    """Folder written by the ``latents`` stage."""
+    autoencoder: Path
+    """Folder of the autoencoder, for samples."""
+    trainer: TrainerConfig
+    """Length, speed and output folder."""
+    model: SanaWMConfig = field(default_factory=lambda: DRIVE)
+    """Size of the network."""
+    init: Path | None = None
+    """Folder with weights of an earlier stage to start from."""
+    picture: tuple[int, int] = (72, 128)
+    """Height and width of the pictures [px]."""
+    clip: int = 13
+    """Latent frames of a training clip."""
+    batch_size: int = 1
+    """Clips a forward pass."""
+    shift: float = 8.0
+    """Shift of the noise levels."""
+    clean_first: float = 0.9
+    """Share of clips whose first latent frame is given."""
+    caption_dropout: float = 0.1
+    """Share of clips with an empty caption."""
+    mode: Literal["bidirectional", "chunk_causal"] = "bidirectional"
+    """Which frames see which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BidirectionalStageConfig(ClipStageConfig):
+    """Train the bidirectional teacher on clips."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkCausalStageConfig(ClipStageConfig):
+    """Train the chunk-causal network on clips with a noise level a chunk."""
+
+    mode: Literal["bidirectional", "chunk_causal"] = "chunk_causal"
+    """Which frames see which."""
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips, their cameras and all noise of a step."""
+
+    x_0: Float[Tensor, "b c t y x"]
+    camera: CameraCondition
+    captions: list[str]
+    sigma: Float[Tensor, "b t"]
+    eps: Float[Tensor, "b c t y x"]
+
+
+class ClipObjective(Objective):
+    """Velocity error over all frames that are not given."""
+
+    def __init__(self, config: ClipStageConfig, device: torch.device) -> None:
+        super().__init__()
+        self.config, self.device = config, device
+        self.train_clips, self.held_out_clips = load_latent_clips(config.latents)
+        captions = [clip.caption for clip in self.train_clips]
+        self.weights = make_weights(config.model, captions, config.init).to(device)
+        self.autoencoder = [load_autoencoder(config.autoencoder)]  # a list hides it from training
+
+    def trained(self) -> nn.Module:
+        """Network and text encoder."""
+        return self.weights
+
+    def batch(self, step: int, rank: int, num_ranks: int) -> ClipBatch:
+        """Random pieces of random clips."""
+        config = self.config
+        generator = torch.Generator().manual_seed(mix_seed(config.trainer.seed, step, rank))
+
+        def draw(stop: int) -> int:
+            return int(torch.randint(stop, (), generator=generator))
+
+        latents, cameras, captions, sigmas = [], [], [], []
+        for _ in range(config.batch_size):
+            clip = self.train_clips[draw(len(self.train_clips))]
+            start = draw(clip.latents.shape[0] - config.clip + 1)
+            latents.append(clip.latents[start : start + config.clip].float().transpose(0, 1))
+            cameras.append(self._camera(clip.poses, clip.intrinsics, start, draw(config.clip)))
+            dropped = torch.rand((), generator=generator) < config.caption_dropout
+            captions.append("" if dropped else clip.caption)
+            sigmas.append(self._sigma(generator))
+        x_0 = torch.stack(latents)
+        return ClipBatch(
+            x_0=x_0,
+            camera=CameraCondition.concat(cameras),
+            captions=captions,
+            sigma=torch.stack(sigmas),
+            eps=torch.randn(x_0.shape, generator=generator),
+        )
+
+    def forward(self, batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared velocity error; frames at sigma = 0 are context, not targets."""
+        x_0, eps = batch.x_0.to(self.device), batch.eps.to(self.device)
+        sigma = batch.sigma.to(self.device)
+        v = self.weights.network(
+            add_noise(x_0, eps, sigma),
+            NUM_TIMESTEPS * sigma,
+            self.weights.text(batch.captions),
+            batch.camera.to(self.device),
+            mode=self.config.mode,
+        )
+        error = (v - velocity(x_0, eps)).square().mean(dim=(1, 3, 4))
+        is_target = (sigma > 0).float()
+        loss = (error * is_target).sum() / is_target.sum()
+        return loss, {"loss": loss.detach()}
+
+    def _camera(
+        self, poses: Tensor, intrinsics: Tensor, start: int, origin: int
+    ) -> CameraCondition:
+        stride = self.config.model.temporal_stride
+        last = stride * (start + self.config.clip - 1)
+        raw = torch.linalg.inv(poses[stride * (start + origin)]) @ poses[stride * start : last + 1]
+        grid = self.train_clips[0].latents.shape[-2:]
+        return clip_camera(
+            raw[None],
+            intrinsics[None],
+            image_size=self.config.picture,
+            grid=(grid[0], grid[1]),
+            config=self.config.model,
+        )
+
+    def _sigma(self, generator: torch.Generator) -> Float[Tensor, " t"]:
+        config = self.config
+        if config.mode == "bidirectional":
+            level = sample_sigma(
+                (1,), shift=config.shift, generator=generator, device=torch.device("cpu")
+            )
+            sigma = level.repeat(config.clip)
+        else:
+            chunks = chunk_sizes(config.clip, config.model, "chunk_causal")
+            sigma = chunk_sigmas(chunks, shift=config.shift, generator=generator)
+        if torch.rand((), generator=generator) < config.clean_first:
+            sigma[0] = 0.0
+        return sigma
+
+    def sample(self, weights: nn.Module, path: Path) -> dict[str, float]:
+        """Held-out clips generated from their first latent frame in 20 steps, below the truth."""
+        assert isinstance(weights, WorldWeights)
+        count = self.config.clip
+        rows, spread = [], []
+        for index, clip in enumerate(self.held_out_clips[:4]):
+            truth = clip.latents[None, :count].float().transpose(1, 2).to(self.device)
+            generator = torch.Generator().manual_seed(index)
+            drawn = sample_clip(
+                weights.network,
+                truth[:, :, :1],
+                torch.randn(truth.shape, generator=generator).to(self.device),
+                euler_sigmas(20, self.config.shift),
+                weights.text([clip.caption]),
+                None,
+                self._camera(clip.poses, clip.intrinsics, 0, 0).to(self.device),
+            )
+            spread.append(float(drawn[:, :, -1].std() / truth[:, :, -1].std()))
+            for latents in (truth, drawn):
+                rows.append(to_bytes(self.autoencoder[0].decode(latents.cpu())[0])[::8])
+        save_rows(path, rows)
+        return {"latent_std": sum(spread) / len(spread)}
+
+    def export(self, weights: nn.Module, out: Path) -> None:
+        """Write network and text encoder."""
+        assert isinstance(weights, WorldWeights)
+        weights.save(out)
+
+
+def run_clip_stage(config: ClipStageConfig) -> None:
+    """Train, or go on training, on whole clips."""
+
+    def make(device: torch.device) -> Objective:
+        return ClipObjective(config, device)
+
+    train(make, config.trainer)

@@ -1,0 +1,78 @@
+"""Drivers: what they promise, and that cloning learns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sanawm_gym.agents import Policy, load_policy
+from sanawm_gym.agents.cloned import ClonedDriver, ClonedDriverConfig
+from sanawm_gym.agents.cloning import CloningConfig, augment, clone
+from sanawm_gym.envs.reference.record import RecordConfig, record
+
+
+def observation(rows: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "camera": rng.integers(0, 256, (rows, 72, 128, 3), dtype=np.uint8),
+        "ego": rng.uniform(0, 10, (rows, 4)).astype(np.float32),
+    }
+
+
+@pytest.mark.parametrize("name", ["constant", "random"])
+def test_scripted_drivers_answer_every_row_within_range(name: str) -> None:
+    policy = load_policy(name)
+    assert isinstance(policy, Policy)
+    policy.reset([1, 2, 3])
+    actions = policy.act(observation(3))
+    assert actions.shape == (3, 2)
+    assert actions.dtype == np.float32
+    assert np.abs(actions).max() <= 1
+
+
+def test_a_random_rows_actions_depend_on_its_seed_alone() -> None:
+    together, alone = load_policy("random"), load_policy("random")
+    together.reset([5, 9])
+    alone.reset([9])
+    for _ in range(3):
+        np.testing.assert_array_equal(together.act(observation(2))[1], alone.act(observation(1))[0])
+
+
+def test_an_unknown_driver_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected one of .*cloned"):
+        load_policy("nobody")
+
+
+def test_a_file_that_holds_no_driver_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "driver.safetensors"
+    path.write_bytes(b"not a driver")
+    with pytest.raises(ValueError, match="does not hold a cloned driver"):
+        load_policy(path)
+
+
+def test_a_mirrored_picture_steers_the_other_way() -> None:
+    torch.manual_seed(0)
+    camera = torch.zeros(64, 8, 8, 3, dtype=torch.uint8)
+    camera[:, :, :4] = 200
+    steer = torch.tensor([[0.5, 0.2]]).expand(64, 2)
+    mirrored, action = augment(camera, steer)
+    bright_left = mirrored[:, :, :4].float().mean((1, 2, 3)) > 100
+    torch.testing.assert_close(action[:, 0] > 0, bright_left)
+    torch.testing.assert_close(action[:, 1], steer[:, 1])
+    assert 0 < int(bright_left.sum()) < 64
+
+
+def test_the_driver_is_small() -> None:
+    driver = ClonedDriver(ClonedDriverConfig())
+    assert sum(p.numel() for p in driver.parameters()) * 2 < 2_000_000
+
+
+def test_cloning_writes_a_driver_that_loads(tmp_path: Path) -> None:
+    data = record(RecordConfig(out=tmp_path / "data", episodes=2, seconds=6.0, seed=6))
+    out = tmp_path / "driver.safetensors"
+    clone(CloningConfig(data=data, out=out, steps=10, batch_size=8))
+    policy = load_policy(out)
+    first = policy.act(observation(2))
+    assert first.shape == (2, 2)
+    np.testing.assert_array_equal(first, policy.act(observation(2)))
