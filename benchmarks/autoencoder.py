@@ -73,7 +73,7 @@ def reconstruct(
 
 def psnr(drawn: UInt8[np.ndarray, "..."], truth: UInt8[np.ndarray, "..."]) -> float:
     error = np.mean((drawn.astype(np.float64) - truth.astype(np.float64)) ** 2)
-    return float(10 * np.log10(255.0**2 / max(error, 1e-9)))
+    return float(10 * np.log10(255.0**2 / max(float(error), 1e-9)))
 
 
 def measure(options: Options, data: Path) -> list[tuple[int, float]]:

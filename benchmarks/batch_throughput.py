@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -48,7 +49,7 @@ class Options:
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     num_turns = options.warm_up + options.decisions
-    settings = {
+    settings: dict[str, Any] = {
         "world": options.world,
         "device": options.device,
         "horizon": 60.0 + num_turns,  # more seconds than decisions: no episode ends

@@ -15,6 +15,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -106,7 +107,7 @@ def ride(
     options: Options, policy: Policy, autoencoder: VideoAutoencoder, numbers: list[int]
 ) -> list[Ride]:
     """Drive some of the drives as one batch."""
-    envs = gym.make_vec(
+    envs: Any = gym.make_vec(
         "SanaWM-Drive-v0",
         num_envs=len(numbers),
         world=options.world,
@@ -120,7 +121,8 @@ def ride(
     observation, _ = envs.reset(seed=seeds, options={"start": starts})
     policy.reset(seeds)
     num, width = PER_SECOND * options.seconds, PER_SECOND * options.window
-    sheet, ends = [observation["camera"]], ([observation["camera"][:, None]], [])
+    sheet = [observation["camera"]]
+    ends: tuple[list[Any], list[Any]] = ([observation["camera"][:, None]], [])
     for decision in tqdm(range(num), desc=f"drives {numbers[0]}-{numbers[-1]}", leave=False):
         observation, _, _, truncated, info = envs.step(policy.act(observation))
         if truncated.any():
@@ -147,24 +149,13 @@ def ride(
     ]
 
 
-def floor_of(yardstick: Yardstick, drives: list[Pictures], count: int) -> float:
-    """Mean distance of reference drives, as many as are judged, to the others."""
-    rng, found = np.random.default_rng(0), []
-    count = min(count, len(drives) // 2)
-    for _ in range(5):
-        order = rng.permutation(len(drives))
-        parts = [joined([drives[i] for i in half]) for half in (order[:count], order[count:])]
-        found.append(yardstick.distance(*parts))
-    return float(np.mean(found))
-
-
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     policy = load_policy(options.policy)
     autoencoder = shared_world(options.world).autoencoder
     references = reference_pictures(options, autoencoder)
     yardstick = Yardstick.of(joined(references))
-    floor = floor_of(yardstick, references, options.drives)
+    floor = yardstick.floor(references, options.drives)
     rides: list[Ride] = []
     for begin in tqdm(range(0, options.drives, options.batch), desc="generated", unit="batch"):
         numbers = list(range(begin, min(begin + options.batch, options.drives)))

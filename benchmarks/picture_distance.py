@@ -116,6 +116,16 @@ class Yardstick:
         second = ((reference or self.reference).features - self.mean) @ self.axes.T
         return frechet(first, second) / self.scale
 
+    def floor(self, drives: list[Pictures], count: int) -> float:
+        """Mean distance of as many reference drives as are judged to the other ones."""
+        rng, found = np.random.default_rng(0), []
+        count = min(count, len(drives) // 2)
+        for _ in range(5):
+            order = rng.permutation(len(drives))
+            parts = [joined([drives[i] for i in half]) for half in (order[:count], order[count:])]
+            found.append(self.distance(*parts))
+        return float(np.mean(found))
+
     def statistics(self, drawn: Pictures) -> dict[str, float]:
         """Plain figures, those of the reference as the unit where there is one."""
         reference = self.reference

@@ -21,10 +21,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
+from agreement import Pairs, agreement, scatter
 from jaxtyping import Float
 from report import Report, spread
-from scatter import scatter
-from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from sanawm_gym.episodes import EpisodeDataset
@@ -40,9 +39,6 @@ LATERAL = 3.0
 """Greatest lateral acceleration wanted [m/s^2]."""
 SPEEDS = (5.0, 12.0)
 """Speeds are held within these [m/s]."""
-
-Pairs = Float[np.ndarray, "n 2"]
-"""Commanded (or true) and seen yaw rates [rad/s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +85,7 @@ def seen(frames: Any, poses: Any, intrinsics: Any, seconds: float) -> tuple[floa
     camera = CarCamera(
         intrinsics=tuple(float(value) for value in intrinsics),  # type: ignore[arg-type]
         pitch=float(np.arcsin(np.clip(-ahead[0, 2], -1.0, 1.0))),
+        height=max(0.5, float(poses[0, 2, 3])),  # the ground of every world lies at z = 0
     )
     way = float(np.linalg.norm(poses[-1, :3, 3] - poses[0, :3, 3]))
     return turn / seconds, estimate_yaw(frames, camera, advance=way) / seconds
@@ -154,21 +151,6 @@ def generated_pairs(options: Options, seed: int) -> Pairs:
         start = names[order[index % len(names)]]
         pairs += list(drive(env, 1000 * seed + index, options.seconds, {"start": start}))
     return np.array(pairs)
-
-
-def agreement(pairs: Pairs) -> dict[str, float]:
-    """Rank correlation, regression of seen on true, and errors [rad/s]."""
-    true, estimate = pairs.T
-    slope, offset = np.polyfit(true, estimate, 1)
-    error = estimate - true
-    return {
-        "spearman": float(spearmanr(true, estimate)[0]),
-        "slope": float(slope),
-        "offset": float(offset),
-        "rms_error": float(np.sqrt(np.mean(error**2))),
-        "median_error": float(np.median(np.abs(error))),
-        "decisions": len(pairs),
-    }
 
 
 def main(options: Options) -> None:

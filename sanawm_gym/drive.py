@@ -146,7 +146,7 @@ def _film(decisions: Iterator[_Decision], *, fps: int, job: DriveJob) -> DriveRe
     overlay = Overlay()
     reward, metres, num_decisions, num_frames = 0.0, 0.0, 0, 0
     bar = tqdm(total=job.seconds, desc="driving", unit="s", bar_format=_BAR)
-    with bar, VideoWriter(job.out, fps, crf=_CRF) as video:
+    with bar, VideoWriter(job.out, fps, crf=_CRF, pixel_format="yuv420p") as video:
         began = time.perf_counter()
         for decision in decisions:
             motion = zip(decision.frames, decision.speed, decision.steer, strict=True)

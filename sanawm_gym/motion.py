@@ -4,8 +4,8 @@ A turn moves everything alike; driving forward moves near things more than far o
 the car is going. So for every turn that is considered, every small cell of the earlier picture may
 choose the distance that explains the later picture best, and the turn under which the cells are
 explained best on the whole wins (a plane sweep with the distance of each cell profiled out). That
-leaves no bias from near scenery, and needs no sky, no lane markings and no learning: the estimator
-knows nothing of any world model. It does know how a car moves. A rear axle does not slide, so over
+needs no far scenery, no lane markings and no learning: the estimator knows nothing of any world
+model. It does know how a car moves: over the ground, which no cell may lie behind, and a rear axle does not slide, so over
 a turn psi a camera a lever l ahead of it goes in the direction psi / 2 + l psi / advance from its
 first heading. Without that, a turn and a slide to the side look much alike in a narrow picture.
 And it does not change its turning much within a quarter of a second, so the whole clip and its
@@ -27,12 +27,21 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 from scipy.ndimage import gaussian_filter
 
-_NEARNESS = np.array([0.0, 0.015, 0.04, 0.08, 0.13, 0.2, 0.3, 0.45, 0.65])
-"""Advance over distance of the things a cell may show; 0 is the sky."""
+_NEARNESS = (0.0, 0.015, 0.04, 0.08, 0.13, 0.2, 0.3, 0.45, 0.65)
+"""Advance over distance of the things a cell may show while turns are searched; 0 is the sky."""
+_FINE_NEARNESS = (
+    0.0, 0.008, 0.018, 0.03, 0.043, 0.058, 0.075, 0.095, 0.118, 0.145, 0.178, 0.218, 0.27, 0.34,
+    0.43, 0.54, 0.68,
+)  # fmt: skip
+"""The same while the turn is refined: less than a pixel apart, or the gaps would bend the result
+outwards (by a sixth, for gentle turns)."""
 _CELL = 8
 """Side of a cell [px]."""
 _COARSE_STEP = 0.01
 """Between the turns considered at first [rad]; a pixel of a 70 degree picture of 128 px."""
+_GROUND = 0.7
+"""Nearness of the ground that a cell must have at least, as a share of what the advance and the
+height of the camera say: drawn motion may be that much slower, the road that much lower."""
 _SEEN = 0.6
 """Share of a cell that must be seen in both pictures for the cell to count."""
 _WORST = 1.0
@@ -47,11 +56,13 @@ class CarCamera:
         intrinsics: fx, fy, cx, cy [px].
         pitch: Positive looks down [rad].
         lever: How far the camera sits ahead of the rear axle [m].
+        height: How far it sits above the ground [m], > 0.
     """
 
     intrinsics: tuple[float, float, float, float]
     pitch: float = 0.0
     lever: float = 1.5
+    height: float = 1.5
 
 
 def estimate_yaw(
@@ -66,26 +77,30 @@ def estimate_yaw(
     Args:
         frames: Two or more pictures at equal times, RGB; a quarter of a second is a good length.
         camera: What took them.
-        advance: About how far the car went [m]; it only tells which way the camera is swung by a
-            turn, so half or twice the true way does little harm.
+        advance: About how far the car went [m]. It says which way the camera is swung by a turn and
+            how near the ground is at least; what was drawn may be a third slower.
         max_yaw: Largest turn considered, either way [rad].
     """
     last = len(frames) - 1
     ends = [(0, last)] if last < 2 else [(0, last), (0, last // 2), (last // 2, last)]
     features = {index: _features(frames[index]) for pair in ends for index in pair}
     best = 0.0
-    for spacing, reach, stride in (
-        (_COARSE_STEP, math.ceil(max_yaw / _COARSE_STEP), 4),
-        (_COARSE_STEP / 3, 4, 2),
-        (_COARSE_STEP / 9, 4, 2),
+    for spacing, reach, stride, nearness in (
+        (_COARSE_STEP, math.ceil(max_yaw / _COARSE_STEP), 4, _NEARNESS),
+        (_COARSE_STEP / 3, 4, 2, _FINE_NEARNESS),
+        (_COARSE_STEP / 9, 4, 2, _FINE_NEARNESS),
     ):
         grid = _Grid.of(camera, frames.shape[1:3], stride)
         turns = best + spacing * np.arange(-reach, reach + 1)
         scores = np.zeros(len(turns))
-        for start, stop in ends:
+        for start, stop in ends if stride == 4 else ends[:1]:
             share = (stop - start) / last
             scores += grid.scores(
-                features[start], features[stop], share * turns, max(advance, 0.25) * share, share
+                features[start],
+                features[stop],
+                share * turns,
+                share * max(advance, 0.25),
+                share * np.array(nearness),
             )
         index = int(scores.argmin())
         best = float(turns[index])
@@ -140,12 +155,12 @@ class _Grid:
         return cls(camera=camera, stride=stride, columns=columns, rows=rows, directions=directions)
 
     def project(
-        self, turns: Float[np.ndarray, "p 1 1 1"], advance: float, share: float
+        self, turns: Float[np.ndarray, "p 1 1 1"], advance: float, nearness: Float[np.ndarray, " d"]
     ) -> tuple[Float[np.ndarray, "p d i j"], Float[np.ndarray, "p d i j"]]:
         """Column and row at which the later picture shows the samples, by turn and nearness."""
         fx, fy, cx, cy = self.camera.intrinsics
         right, down, forward = self.directions
-        nearness = share * _NEARNESS[None, :, None, None]
+        nearness = nearness[:, None, None]
         course = (0.5 + self.camera.lever / advance) * turns
         right = right + nearness * np.sin(course)
         forward = forward - nearness * np.cos(course)
@@ -162,7 +177,7 @@ class _Grid:
         second: Float32[np.ndarray, "h w"],
         turns: Float[np.ndarray, " p"],
         advance: float,
-        share: float,
+        nearness: Float[np.ndarray, " d"],
     ) -> Float64[np.ndarray, " p"]:
         """Mean difference of two pictures under every turn, each cell at its best distance.
 
@@ -171,16 +186,21 @@ class _Grid:
             second: Structure of the later picture.
             turns: Turns in between [rad].
             advance: Way in between [m].
-            share: Part of the clip in between; things come nearer by that part.
+            nearness: That way over the distances a cell may have.
         """
-        columns, rows = self.project(turns[:, None, None, None], advance, share)
+        columns, rows = self.project(turns[:, None, None, None], advance, nearness)
         values, seen = _sample(second, columns, rows)
         stride = self.stride
         here = first[stride // 2 :: stride, stride // 2 :: stride]
         cost = np.minimum((values - here) ** 2, _WORST) * seen
         side = _CELL // stride
         cost, share = _pool(cost, side), _pool(seen.astype(np.float32), side)
-        cell = np.where(share > _SEEN, cost / np.maximum(share, 1e-6), np.inf).min(axis=1)
+        # Nothing is seen through the ground, so below the horizon a cell has a greatest distance.
+        slope = _pool(self.directions[1][None, None], side)
+        least = np.minimum(_GROUND * advance / self.camera.height * slope, nearness[-1] / 2)
+        possible = nearness[:, None, None] >= least - 0.03 * nearness[-1]
+        cost = np.where(possible & (share > _SEEN), cost / np.maximum(share, 1e-6), np.inf)
+        cell = cost.min(axis=1)
         known = np.isfinite(cell)
         total = np.where(known, cell, 0.0).sum(axis=(1, 2))
         return np.asarray(total / np.maximum(known.sum(axis=(1, 2)), 1), dtype=np.float64)

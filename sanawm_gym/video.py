@@ -11,6 +11,7 @@ import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import imageio_ffmpeg
 import numpy as np
@@ -21,10 +22,16 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 
 class VideoWriter:
-    """Writes an mp4 (h264, full colour resolution) frame by frame, in a `with` statement."""
+    """Writes an mp4 (h264) frame by frame, in a `with` statement."""
 
     def __init__(
-        self, path: str | Path, fps: float, *, crf: int = 10, preset: str = "veryfast"
+        self,
+        path: str | Path,
+        fps: float,
+        *,
+        crf: int = 10,
+        preset: str = "veryfast",
+        pixel_format: Literal["yuv444p", "yuv420p"] = "yuv444p",
     ) -> None:
         """Remember where to write; the encoder starts with the first frame.
 
@@ -33,12 +40,15 @@ class VideoWriter:
             fps: Frames a second, > 0.
             crf: x264 quality, 0 (lossless) to 51; 10 shows no blocks.
             preset: x264 preset.
+            pixel_format: yuv444p keeps the colour of every pixel; yuv420p halves its resolution and
+                plays in every browser (even sides only).
         """
         if fps <= 0 or not 0 <= crf <= 51:
             raise ValueError(f"video: got fps={fps}, crf={crf}, expected fps > 0 and crf in 0-51")
         self.path = Path(path)
         self.num_frames = 0
         self._fps, self._quality = fps, ["-crf", str(crf), "-preset", preset, "-threads", "1"]
+        self._pixel_format = pixel_format
         self._partial = self.path.with_name(f".{self.path.stem}.{os.getpid()}.partial.mp4")
         self._shape: tuple[int, ...] | None = None
         self._pipe: Generator[None, bytes | None, None] | None = None
@@ -71,7 +81,7 @@ class VideoWriter:
             (shape[1], shape[0]),
             fps=self._fps,
             codec="libx264",
-            pix_fmt_out="yuv444p",
+            pix_fmt_out=self._pixel_format,
             macro_block_size=1,
             quality=None,
             output_params=self._quality,

@@ -37,17 +37,17 @@ def _camera(pitch_deg: float = 0.0) -> CarCamera:
 
 
 @pytest.mark.parametrize("steer", [-0.3, -0.1, 0.0, 0.1, 0.3])
-def test_the_turn_of_rendered_video_is_read_within_a_sixth(steer: float) -> None:
+def test_the_turn_of_rendered_video_is_read_within_a_tenth(steer: float) -> None:
     frames, true = _clip(steer)
     assert math.copysign(1.0, true) == math.copysign(1.0, steer) or steer == 0.0
-    assert estimate_yaw(frames, _camera(), advance=2.0) == pytest.approx(true, rel=0.16, abs=0.006)
+    assert estimate_yaw(frames, _camera(), advance=2.0) == pytest.approx(true, rel=0.1, abs=0.004)
 
 
 @pytest.mark.parametrize("pitch_deg", [-6.0, 6.0])
 def test_a_camera_that_looks_up_or_down_reads_the_same_turn(pitch_deg: float) -> None:
     frames, true = _clip(0.15, pitch_deg=pitch_deg)
     found = estimate_yaw(frames, _camera(pitch_deg), advance=2.0)
-    assert found == pytest.approx(true, rel=0.16)
+    assert found == pytest.approx(true, rel=0.15)
 
 
 def test_a_turn_is_read_at_night() -> None:
@@ -76,7 +76,7 @@ def test_mirrored_video_turns_the_other_way() -> None:
     frames, _ = _clip(0.2)
     left = estimate_yaw(frames, _camera(), advance=2.0)
     right = estimate_yaw(np.ascontiguousarray(frames[:, :, ::-1]), _camera(), advance=2.0)
-    assert right == pytest.approx(-left, abs=0.002)
+    assert right == pytest.approx(-left, rel=0.1)
 
 
 def test_two_frames_are_enough_and_a_still_picture_does_not_turn() -> None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sanawm_gym.train_wm.frames import FrameClips, save_rows, to_bytes
+from sanawm_gym.train_wm.frames import FrameClips, save_samples, to_bytes
 from sanawm_gym.train_wm.trainer import Objective, TrainerConfig, train
 from sanawm_gym.worldmodel.autoencoder import (
     DRIVE_AUTOENCODER,
@@ -96,13 +97,14 @@ class AutoencoderObjective(Objective):
     def sample(self, weights: nn.Module, path: Path) -> dict[str, float]:
         """Truth above reconstruction for held-out clips, and their PSNR."""
         assert isinstance(weights, VideoAutoencoder)
-        rows, scores = [], []
+        truth, drawings, scores = [], [], []
         for index in list(self.clips.held_out_indices)[:8]:
             clip = self.clips.clip(index, 60, 9)[None].to(weights.latents_mean.device)
             drawn = weights.decode(weights.encode(clip))
             scores.append(float(psnr(drawn, clip)))
-            rows += [to_bytes(clip[0])[::2], to_bytes(drawn[0])[::2]]
-        save_rows(path, rows)
+            truth.append(to_bytes(clip[0]))
+            drawings.append(to_bytes(drawn[0]))
+        save_samples(path, np.stack(truth), np.stack(drawings), fps=16.0, stride=2)
         return {"held_out_psnr": sum(scores) / len(scores)}
 
     def export(self, weights: nn.Module, out: Path) -> None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from sanawm_gym.train_wm.frames import save_rows, to_bytes
+from sanawm_gym.train_wm.frames import save_samples, to_bytes
 from sanawm_gym.train_wm.latents_stage import load_autoencoder, load_latent_clips
 from sanawm_gym.train_wm.noise_levels import chunk_sigmas
 from sanawm_gym.train_wm.trainer import Objective, TrainerConfig, train
@@ -180,7 +181,8 @@ class ClipObjective(Objective):
         """Held-out clips generated from their first latent frame in 20 steps, below the truth."""
         assert isinstance(weights, WorldWeights)
         count = self.config.clip
-        rows, spread = [], []
+        pairs: tuple[list[UInt8[np.ndarray, "f h w 3"]], ...] = ([], [])
+        spread = []
         for index, clip in enumerate(self.held_out_clips[:4]):
             truth = clip.latents[None, :count].float().transpose(1, 2).to(self.device)
             generator = torch.Generator().manual_seed(index)
@@ -194,9 +196,9 @@ class ClipObjective(Objective):
                 self._camera(clip.poses, clip.intrinsics, 0, 0).to(self.device),
             )
             spread.append(float(drawn[:, :, -1].std() / truth[:, :, -1].std()))
-            for latents in (truth, drawn):
-                rows.append(to_bytes(self.autoencoder[0].decode(latents.cpu())[0])[::8])
-        save_rows(path, rows)
+            for part, latents in zip(pairs, (truth, drawn), strict=True):
+                part.append(to_bytes(self.autoencoder[0].decode(latents.cpu())[0]))
+        save_samples(path, np.stack(pairs[0]), np.stack(pairs[1]), fps=16.0, stride=8)
         return {"latent_std": sum(spread) / len(spread)}
 
     def export(self, weights: nn.Module, out: Path) -> None:

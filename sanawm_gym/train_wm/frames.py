@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from sanawm_gym.episodes import EpisodeDataset
-from sanawm_gym.video import contact_sheet
+from sanawm_gym.video import contact_sheet, write_video
 
 
 class FrameClips:
@@ -84,6 +83,28 @@ def to_bytes(frames: Float[Tensor, "3 f h w"]) -> UInt8[np.ndarray, "f h w 3"]:
     return scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy()
 
 
-def save_rows(path: Path, rows: Sequence[UInt8[np.ndarray, "n h w 3"]]) -> None:
-    """Write a picture of several rows of frames, all of one length."""
-    Image.fromarray(contact_sheet(np.concatenate(rows), len(rows[0]), scale=2)).save(path)
+def save_samples(
+    path: Path,
+    truth: UInt8[np.ndarray, "b f h w 3"],
+    drawn: UInt8[np.ndarray, "b f h w 3"],
+    *,
+    fps: float,
+    stride: int,
+) -> None:
+    """Write clips twice: as a picture to look at and, beside it, as an mp4 to watch.
+
+    Args:
+        path: Picture to write: truth above drawing, one pair of rows a clip.
+        truth: Recorded clips.
+        drawn: The same clips as drawn.
+        fps: Frames a second of the video.
+        stride: Every how many frames stands in the picture.
+    """
+    pairs = np.stack([truth, drawn], axis=1)
+    rows = pairs[:, :, stride - 1 :: stride].reshape(-1, *truth.shape[2:])
+    num_columns = len(range(stride - 1, truth.shape[1], stride))
+    Image.fromarray(contact_sheet(rows, num_columns, scale=2)).save(path)
+    # One column a clip, truth above drawing.
+    film = pairs.transpose(2, 1, 3, 0, 4, 5)
+    film = film.reshape(film.shape[0], film.shape[1] * film.shape[2], -1, 3)
+    write_video(path.with_suffix(".mp4"), film, fps)

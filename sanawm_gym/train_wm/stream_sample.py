@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from sanawm_gym.train_wm.frames import save_rows, to_bytes
+from sanawm_gym.train_wm.frames import save_samples, to_bytes
 from sanawm_gym.train_wm.latents_stage import LatentClip
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder
 from sanawm_gym.worldmodel.model import SanaWM
@@ -42,7 +42,7 @@ def sample_stream(
         autoencoder: Decodes truth and drawing alike, so that only the network is judged.
         clips: Held-out clips; those too short are passed over.
         picture: Height and width of the pictures [px].
-        path: Contact sheet to write: truth above drawing, one pair of rows a clip.
+        path: Contact sheet to write, a video of the same name beside it.
         sigmas: Noise levels of the sampler.
         num_clips: Clips to continue.
         context: True latent frames given.
@@ -75,10 +75,7 @@ def sample_stream(
         drawn.append(frames)
     video = np.concatenate(drawn, axis=1)
     future = truth[:, given:]
-    rows = []
-    for true_frames, drawn_frames in zip(future, video, strict=True):
-        rows += [true_frames[7::8], drawn_frames[7::8]]
-    save_rows(path, rows)
+    save_samples(path, future, video, fps=config.fps, stride=8)
     return {
         "psnr_1s": _psnr(video[:, 12:16], future[:, 12:16]),
         "psnr_2s": _psnr(video[:, 28:32], future[:, 28:32]),

@@ -184,9 +184,9 @@ class _Run:
                 means = {name: sum(values) / len(values) for name, values in recent.items()}
                 recent.clear()
                 bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()})
-                for name, value in means.items():
+                for name, mean in means.items():
                     if self.writer is not None:
-                        self.writer.add_scalar(name, value, self.step)
+                        self.writer.add_scalar(name, mean, self.step)
             if self.step % self.config.save_every == 0 or self.step == self.config.steps:
                 self._save()
             if self.config.sample_every and self.step % self.config.sample_every == 0:

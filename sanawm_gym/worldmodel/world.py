@@ -125,7 +125,7 @@ class WorldModel:
     @torch.no_grad()
     def start(
         self,
-        images: UInt8[np.ndarray, "b ..."],
+        images: np.ndarray,
         *,
         prompts: Sequence[str],
         intrinsics: Float[np.ndarray, "b 4"],
@@ -258,7 +258,7 @@ class WorldModel:
 
     def _check_start(
         self,
-        images: UInt8[np.ndarray, "b ..."],
+        images: np.ndarray,
         prompts: Sequence[str],
         intrinsics: Float[np.ndarray, "b 4"],
         seeds: Sequence[int],

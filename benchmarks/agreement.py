@@ -1,4 +1,4 @@
-"""A scatter plot of true against seen values without a plotting library."""
+"""How well seen values agree with true ones: figures and a scatter plot (no plotting library)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,31 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
+from scipy.stats import spearmanr
+
+Pairs = Float[np.ndarray, "n 2"]
+"""True (or commanded) and seen values, here yaw rates [rad/s]."""
 
 SIDE, MARGIN = 420, 46
 """Side of a panel and its margin [px]."""
 
 
-def scatter(path: Path, panels: Mapping[str, Float[np.ndarray, "n 2"]]) -> None:
+def agreement(pairs: Pairs) -> dict[str, float]:
+    """Rank correlation, regression of seen on true, and errors [rad/s]."""
+    true, estimate = pairs.T
+    slope, offset = np.polyfit(true, estimate, 1)
+    error = estimate - true
+    return {
+        "spearman": float(spearmanr(true, estimate)[0]),
+        "slope": float(slope),
+        "offset": float(offset),
+        "rms_error": float(np.sqrt(np.mean(error**2))),
+        "median_error": float(np.median(np.abs(error))),
+        "decisions": len(pairs),
+    }
+
+
+def scatter(path: Path, panels: Mapping[str, Pairs]) -> None:
     """Write panels side by side on one scale, with the diagonal of equality.
 
     Args:
@@ -45,7 +64,7 @@ def scatter(path: Path, panels: Mapping[str, Float[np.ndarray, "n 2"]]) -> None:
             u, v = place(-limit, value)
             draw.text((u - 30, v - 6), f"{value:g}", fill="black")
         draw.text((left, MARGIN - 16), f"{title}: {len(pairs)} decisions", fill="black")
-        draw.text((left + inner // 2 - 60, SIDE - 20), "commanded, rad/s", fill="black")
+        draw.text((left + inner // 2 - 60, SIDE - 20), "commanded (true), rad/s", fill="black")
         draw.text((left + 4, MARGIN + 4), "seen, rad/s", fill="black")
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
