@@ -5,11 +5,12 @@ the car is going. So for every turn that is considered, every small cell of the 
 choose the distance that explains the later picture best, and the turn under which the cells are
 explained best on the whole wins (a plane sweep with the distance of each cell profiled out). That
 needs no far scenery, no lane markings and no learning: the estimator knows nothing of any world
-model. It does know how a car moves: over the ground, which no cell may lie behind, and a rear axle does not slide, so over
-a turn psi a camera a lever l ahead of it goes in the direction psi / 2 + l psi / advance from its
-first heading. Without that, a turn and a slide to the side look much alike in a narrow picture.
-And it does not change its turning much within a quarter of a second, so the whole clip and its
-halves must agree on one rate: one pair of pictures that happens to look alike does not decide.
+model. It does know how a car moves. It goes over the ground, behind which no cell may lie. Its rear
+axle does not slide, so over a turn psi a camera a lever l ahead of the axle goes in the direction
+psi / 2 + l psi / advance from its first heading; without that, a turn and a slide to the side look
+much alike in a narrow picture. And it does not change its turning much within a quarter of a
+second, so the whole clip and its halves must agree on one rate: one pair of pictures that happens
+to look alike does not decide.
 
 Its error must be measured on video of known motion before a figure that rests on it means anything:
 `benchmarks/steering.py` does.

@@ -66,6 +66,7 @@ def test_a_pure_turn_of_a_far_picture_is_read_exactly() -> None:
         # A left turn moves scenery to the right: at azimuth a stands what stood at a - turn.
         seen = (azimuth - turn)[None, :, None] * waves + np.repeat(phases[::8], 8, axis=0)[:, None]
         grey = 128 + 25 * np.sin(seen).sum(axis=-1)
+        grey[36:] = 128  # the ground is never at infinity
         return np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1)
 
     frames = np.stack([frame(float(turn)) for turn in turns])

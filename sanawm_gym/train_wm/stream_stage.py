@@ -68,6 +68,9 @@ class StreamStageConfig:
     """Shift of the noise levels."""
     pure_noise: float = 0.25
     """Share of frames trained at sigma = 1, where the first denoising step begins."""
+    weigh_channels: bool = True
+    """Measure errors in latents before normalisation. Normalised channels all have unit variance,
+    yet the decoder hears a few of them a hundred times louder than the rest."""
     caption_dropout: float = 0.1
     """Share of rows trained with an empty caption."""
     context_noise: float = 0.1
@@ -163,7 +166,7 @@ class StreamObjective(Objective):
         sigma, eps = batch.sigma.to(self.device), batch.eps.to(self.device)
         x_sigma = add_noise(x_0, eps, sigma)
         v = self._noisy_pass(x_sigma, sigma, text, camera, before)
-        error = (v - velocity(x_0, eps)).square().mean(dim=(1, 3, 4))
+        error = ((v - velocity(x_0, eps)).square() * self.channel_weights()).mean(dim=(1, 3, 4))
         begins = torch.tensor(piece.begins, device=self.device)
         has_past = torch.ones_like(sigma)
         has_past[:, 0] = (~begins).float()
@@ -178,6 +181,12 @@ class StreamObjective(Objective):
             "loss": loss.detach(),
             "one_step_mse": one_step[pure].mean() if pure.any() else loss.detach(),
         }
+
+    def channel_weights(self) -> Float[Tensor, "1 c 1 1 1"]:
+        """Weight of every latent channel's squared error, 1 on average."""
+        variance = self.autoencoder[0].latents_std.square()
+        weights = variance / variance.mean() if self.config.weigh_channels else variance.pow(0)
+        return weights.view(1, -1, 1, 1, 1).to(self.device)
 
     def incoming(self, piece: Piece, states: dict[int, SanaWMState]) -> SanaWMState:
         """States of the piece's lanes, empty for rows whose clip begins."""
