@@ -9,7 +9,7 @@ clip, because a drive meets poses ahead of, at and behind its origin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,50 +19,32 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from sanawm_gym.train_wm.frames import save_samples, to_bytes
-from sanawm_gym.train_wm.latents_stage import load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.network_stage import NetworkObjective, NetworkStageConfig
 from sanawm_gym.train_wm.noise_levels import chunk_sigmas
-from sanawm_gym.train_wm.trainer import Objective, TrainerConfig, train
-from sanawm_gym.train_wm.weights import WorldWeights, make_weights
+from sanawm_gym.train_wm.trainer import Objective, train
+from sanawm_gym.train_wm.weights import WorldWeights
 from sanawm_gym.worldmodel.camera_condition import CameraCondition, clip_camera
 from sanawm_gym.worldmodel.chunks import chunk_sizes
-from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
 from sanawm_gym.worldmodel.flow import (
     NUM_TIMESTEPS,
     add_noise,
     euler_sigmas,
     sample_sigma,
-    velocity,
 )
 from sanawm_gym.worldmodel.noise import mix_seed
 from sanawm_gym.worldmodel.sampler import sample_clip
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipStageConfig:
+class ClipStageConfig(NetworkStageConfig):
     """Flow matching on clips."""
 
-    latents: Path
-    """Folder written by the ``latents`` stage."""
-    autoencoder: Path
-    """Folder of the autoencoder, for samples."""
-    trainer: TrainerConfig
-    """Length, speed and output folder."""
-    model: SanaWMConfig = field(default_factory=lambda: DRIVE)
-    """Size of the network."""
-    init: Path | None = None
-    """Folder with weights of an earlier stage to start from."""
-    picture: tuple[int, int] = (72, 128)
-    """Height and width of the pictures [px]."""
     clip: int = 13
     """Latent frames of a training clip."""
     batch_size: int = 1
     """Clips a forward pass."""
-    shift: float = 8.0
-    """Shift of the noise levels."""
     clean_first: float = 0.9
     """Share of clips whose first latent frame is given."""
-    caption_dropout: float = 0.1
-    """Share of clips with an empty caption."""
     mode: Literal["bidirectional", "chunk_causal"] = "bidirectional"
     """Which frames see which."""
 
@@ -91,20 +73,12 @@ class ClipBatch:
     eps: Float[Tensor, "b c t y x"]
 
 
-class ClipObjective(Objective):
+class ClipObjective(NetworkObjective):
     """Velocity error over all frames that are not given."""
 
     def __init__(self, config: ClipStageConfig, device: torch.device) -> None:
-        super().__init__()
-        self.config, self.device = config, device
-        self.train_clips, self.held_out_clips = load_latent_clips(config.latents)
-        captions = [clip.caption for clip in self.train_clips]
-        self.weights = make_weights(config.model, captions, config.init).to(device)
-        self.autoencoder = [load_autoencoder(config.autoencoder)]  # a list hides it from training
-
-    def trained(self) -> nn.Module:
-        """Network and text encoder."""
-        return self.weights
+        super().__init__(config, device)
+        self.config = config
 
     def batch(self, step: int, rank: int, num_ranks: int) -> ClipBatch:
         """Random pieces of random clips."""
@@ -143,7 +117,7 @@ class ClipObjective(Objective):
             batch.camera.to(self.device),
             mode=self.config.mode,
         )
-        error = (v - velocity(x_0, eps)).square().mean(dim=(1, 3, 4))
+        error = self.velocity_error(v, x_0, eps)
         is_target = (sigma > 0).float()
         loss = (error * is_target).sum() / is_target.sum()
         return loss, {"loss": loss.detach()}
@@ -200,11 +174,6 @@ class ClipObjective(Objective):
                 part.append(to_bytes(self.autoencoder[0].decode(latents.cpu())[0]))
         save_samples(path, np.stack(pairs[0]), np.stack(pairs[1]), fps=16.0, stride=8)
         return {"latent_std": sum(spread) / len(spread)}
-
-    def export(self, weights: nn.Module, out: Path) -> None:
-        """Write network and text encoder."""
-        assert isinstance(weights, WorldWeights)
-        weights.save(out)
 
 
 def run_clip_stage(config: ClipStageConfig) -> None:

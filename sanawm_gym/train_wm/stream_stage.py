@@ -13,7 +13,7 @@ upon mistakes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sanawm_gym.train_wm.lanes import Lanes, Piece
-from sanawm_gym.train_wm.latents_stage import load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.network_stage import NetworkObjective, NetworkStageConfig
 from sanawm_gym.train_wm.stream_sample import sample_stream
-from sanawm_gym.train_wm.trainer import Objective, TrainerConfig, train
-from sanawm_gym.train_wm.weights import WorldWeights, make_weights
+from sanawm_gym.train_wm.trainer import Objective, train
+from sanawm_gym.train_wm.weights import WorldWeights
 from sanawm_gym.worldmodel.camera_condition import CameraCondition
-from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
 from sanawm_gym.worldmodel.cross_attention import TextContext
 from sanawm_gym.worldmodel.flow import (
     NUM_TIMESTEPS,
     add_noise,
     sample_sigma,
-    velocity,
     velocity_to_x_0,
 )
 from sanawm_gym.worldmodel.noise import mix_seed
@@ -42,21 +40,9 @@ from sanawm_gym.worldmodel.state import SanaWMState
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamStageConfig:
+class StreamStageConfig(NetworkStageConfig):
     """Train the streaming network, the past being true."""
 
-    latents: Path
-    """Folder written by the ``latents`` stage."""
-    autoencoder: Path
-    """Folder of the autoencoder, for samples and picture sizes."""
-    trainer: TrainerConfig
-    """Length, speed and output folder."""
-    model: SanaWMConfig = field(default_factory=lambda: DRIVE)
-    """Size of the network; chunks of one latent frame."""
-    init: Path | None = None
-    """Folder with weights of an earlier stage to start from."""
-    picture: tuple[int, int] = (72, 128)
-    """Height and width of the pictures [px]."""
     piece: int = 4
     """Latent frames a training step and lane; gradients reach back to the piece's beginning."""
     lanes_per_step: int = 4
@@ -64,15 +50,8 @@ class StreamStageConfig:
     other, so several short pieces teach more than one long piece."""
     lanes_per_process: int = 64
     """Drives in progress at any time."""
-    shift: float = 8.0
-    """Shift of the noise levels."""
     pure_noise: float = 0.25
     """Share of frames trained at sigma = 1, where the first denoising step begins."""
-    weigh_channels: bool = True
-    """Measure errors in latents before normalisation. Normalised channels all have unit variance,
-    yet the decoder hears a few of them a hundred times louder than the rest."""
-    caption_dropout: float = 0.1
-    """Share of rows trained with an empty caption."""
     context_noise: float = 0.1
     """Largest deviation of the Gaussian noise added to the clean context, drawn a row."""
     own_context: float = 0.0
@@ -94,23 +73,15 @@ class StreamBatch:
     captions: list[str]
 
 
-class StreamObjective(Objective):
+class StreamObjective(NetworkObjective):
     """Velocity error of every frame against its own streaming state."""
 
     def __init__(self, config: StreamStageConfig, device: torch.device) -> None:
-        super().__init__()
-        self.config, self.device = config, device
-        self.train_clips, self.held_out_clips = load_latent_clips(config.latents)
-        captions = [clip.caption for clip in self.train_clips]
-        self.weights = make_weights(config.model, captions, config.init).to(device)
-        self.autoencoder = [load_autoencoder(config.autoencoder)]  # a list hides it from training
+        super().__init__(config, device)
+        self.config = config
         self._lanes: Lanes | None = None
         self._states: dict[int, SanaWMState] = {}
         self._resumed_lanes: dict[str, list[int]] | None = None
-
-    def trained(self) -> nn.Module:
-        """Network and text encoder."""
-        return self.weights
 
     def lanes(self, rank: int) -> Lanes:
         """This process's readers."""
@@ -166,7 +137,7 @@ class StreamObjective(Objective):
         sigma, eps = batch.sigma.to(self.device), batch.eps.to(self.device)
         x_sigma = add_noise(x_0, eps, sigma)
         v = self._noisy_pass(x_sigma, sigma, text, camera, before)
-        error = ((v - velocity(x_0, eps)).square() * self.channel_weights()).mean(dim=(1, 3, 4))
+        error = self.velocity_error(v, x_0, eps)
         begins = torch.tensor(piece.begins, device=self.device)
         has_past = torch.ones_like(sigma)
         has_past[:, 0] = (~begins).float()
@@ -181,12 +152,6 @@ class StreamObjective(Objective):
             "loss": loss.detach(),
             "one_step_mse": one_step[pure].mean() if pure.any() else loss.detach(),
         }
-
-    def channel_weights(self) -> Float[Tensor, "1 c 1 1 1"]:
-        """Weight of every latent channel's squared error, 1 on average."""
-        variance = self.autoencoder[0].latents_std.square()
-        weights = variance / variance.mean() if self.config.weigh_channels else variance.pow(0)
-        return weights.view(1, -1, 1, 1, 1).to(self.device)
 
     def incoming(self, piece: Piece, states: dict[int, SanaWMState]) -> SanaWMState:
         """States of the piece's lanes, empty for rows whose clip begins."""
@@ -277,11 +242,6 @@ class StreamObjective(Objective):
             picture=self.config.picture,
             path=path,
         )
-
-    def export(self, weights: nn.Module, out: Path) -> None:
-        """Write network and text encoder."""
-        assert isinstance(weights, WorldWeights)
-        weights.save(out)
 
 
 def run_stream_stage(config: StreamStageConfig) -> None:

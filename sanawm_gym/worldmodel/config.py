@@ -53,6 +53,10 @@ class SanaWMConfig:
         rope_dtype: Precision of rotary tables and products: "float32" in diffusers, "float64" in
             the official code.
         camera_unit_m: Metres that count as 1 in UCPE and Plücker translations.
+        camera_state_limit: Largest entry that a head's camera matrix keeps when the origin moves; a
+            matrix beyond it is scaled down as a whole. Ours, for drives far longer than any
+            training clip: what lies behind grows with the square of its distance, and a drive
+            straight on can outrun the gates. None never scales.
         plucker_first_group: Raw frames packed with latent 0: "lookahead" takes 0..stride-1 as the
             official code does; "repeat" takes frame 0 every time, since a closed loop cannot look
             ahead.
@@ -86,6 +90,7 @@ class SanaWMConfig:
     rope_dtype: Literal["float32", "float64"] = "float32"
     camera_unit_m: float = 1.0
     plucker_first_group: Literal["lookahead", "repeat"] = "lookahead"
+    camera_state_limit: float | None = None
     init_beta_bias: float = 5.0
     init_dt_bias: tuple[float, float] = (-5.0, -5.0)
 
@@ -113,6 +118,10 @@ class SanaWMConfig:
             raise ValueError(
                 f"got num_cached_chunks={self.num_cached_chunks} with sink={self.sink}; expected "
                 "-1 (all), or at least 0 (at least 1 with a sink)."
+            )
+        if self.camera_state_limit is not None and not self.camera_state_limit > 0:
+            raise ValueError(
+                f"got camera_state_limit={self.camera_state_limit}, expected None or > 0."
             )
         if not self.camera_unit_m > 0:
             raise ValueError(f"got camera_unit_m={self.camera_unit_m}, expected > 0 metres.")
@@ -181,6 +190,7 @@ DRIVE = SanaWMConfig(
     sink=False,
     softmax_camera_scale="head_dim",
     camera_unit_m=10.0,
+    camera_state_limit=3e4,
     plucker_first_group="repeat",
     init_beta_bias=2.0,
     init_dt_bias=(-4.0, -0.5),

@@ -202,7 +202,8 @@ class SanaWMState:
         Not the same as staying in the old origin: what the camera recurrence erases *later*,
         because I - sum beta k k^T of keys G k is the conjugate by G of that of keys k only if G is
         a rotation. Later erasures act as if the clip had begun in the new origin. (The RMS clamp,
-        where it is on, also depends on the origin.)
+        where it is on, also depends on the origin.) Matrices beyond the config's
+        `camera_state_limit` are scaled down to it.
 
         Args:
             new_from_old: Maps old world coordinates to new ones; rigid, translation in metres.
@@ -219,6 +220,9 @@ class SanaWMState:
         blocks = []
         for block in self.blocks:
             attention = move_attention(block.attention, main, camera)
+            if isinstance(attention, GDNState) and self.config.camera_state_limit is not None:
+                limited = limit_entries(attention.camera_matrix, self.config.camera_state_limit)
+                attention = replace(attention, camera_matrix=limited)
             blocks.append(BlockState(attention=attention, mlp_left=block.mlp_left))
         return replace(self, frame_index=self.frame_index + shift, blocks=tuple(blocks))
 
@@ -241,6 +245,12 @@ def move_attention(
         camera_key=move_frames(state.camera_key, camera[:, None]),
         camera_value=move_frames(state.camera_value, camera[:, None]),
     )
+
+
+def limit_entries(matrix: Float[Tensor, "b h d d"], limit: float) -> Float[Tensor, "b h d d"]:
+    """Scale heads whose largest entry exceeds `limit` down to it; leave the others exactly."""
+    largest = matrix.abs().amax(dim=(-2, -1), keepdim=True)
+    return matrix * (limit / largest).clamp(max=1.0)
 
 
 def move_frames(

@@ -17,7 +17,7 @@ from sanawm_gym.worldmodel.camera_condition import CameraCondition
 from sanawm_gym.worldmodel.config import SanaWMConfig
 from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.rope import rotary_tables
-from sanawm_gym.worldmodel.state import GDNState
+from sanawm_gym.worldmodel.state import GDNState, limit_entries
 from sanawm_gym.worldmodel.ucpe import apply_output, apply_query, invert_rigid, ray_operators
 
 NUM_FRAMES = 12
@@ -185,3 +185,16 @@ def test_moving_there_and_back_restores_the_state(
     back = state.reanchor(poses[:, 0], 3).reanchor(invert_rigid(poses[:, 0]), -3)
     for name, tensor in state.tensors().items():
         torch.testing.assert_close(back.tensors()[name], tensor)
+
+
+def test_entries_beyond_the_limit_are_scaled_down_and_others_left_alone() -> None:
+    matrix = torch.randn(2, 3, 4, 4)
+    matrix[1, 2] *= 1e6
+    limited = limit_entries(matrix, 1e3)
+    torch.testing.assert_close(limited[0], matrix[0], rtol=0, atol=0)
+    torch.testing.assert_close(limited[1, 2].abs().max(), torch.tensor(1e3))
+    torch.testing.assert_close(
+        limited[1, 2] / limited[1, 2].norm(), matrix[1, 2] / matrix[1, 2].norm()
+    )
+    empty = torch.zeros(1, 1, 4, 4)
+    torch.testing.assert_close(limit_entries(empty, 1e3), empty)

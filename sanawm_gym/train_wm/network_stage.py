@@ -1,0 +1,80 @@
+"""What every stage that trains the network shares: data, weights, and how an error is weighed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sanawm_gym.train_wm.latents_stage import load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.trainer import Objective, TrainerConfig
+from sanawm_gym.train_wm.weights import WorldWeights, make_weights
+from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
+from sanawm_gym.worldmodel.flow import velocity
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkStageConfig:
+    """Settings of all stages that train the network."""
+
+    latents: Path
+    """Folder written by the ``latents`` stage."""
+    autoencoder: Path
+    """Folder written by the ``vae`` stage, for samples and the weight of each latent channel."""
+    trainer: TrainerConfig
+    """Length, speed and output folder."""
+    model: SanaWMConfig = field(default_factory=lambda: DRIVE)
+    """Size of the network."""
+    init: Path | None = None
+    """Folder with weights of an earlier stage to start from."""
+    picture: tuple[int, int] = (72, 128)
+    """Height and width of the pictures [px]."""
+    shift: float = 8.0
+    """Shift of the noise levels."""
+    caption_dropout: float = 0.1
+    """Share of clips trained with an empty caption."""
+    weigh_channels: bool = True
+    """Measure errors in latents before normalisation. Normalised channels all have unit variance,
+    yet the decoder hears a few of them a hundred times louder than the rest."""
+
+
+class NetworkObjective(Objective):
+    """Latent clips, fresh or earlier weights, and a frozen autoencoder to look through.
+
+    Args:
+        config: Settings.
+        device: Where the weights and the passes are; clips stay on the CPU.
+    """
+
+    def __init__(self, config: NetworkStageConfig, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.train_clips, self.held_out_clips = load_latent_clips(config.latents)
+        captions = [clip.caption for clip in self.train_clips]
+        self.weights = make_weights(config.model, captions, config.init).to(device)
+        self.autoencoder = [load_autoencoder(config.autoencoder)]  # a list hides it from training
+        variance = self.autoencoder[0].latents_std.square()
+        weights = variance / variance.mean() if config.weigh_channels else torch.ones_like(variance)
+        self.channel_weights = weights.view(1, -1, 1, 1, 1).to(device)
+
+    def trained(self) -> nn.Module:
+        """Network and text encoder."""
+        return self.weights
+
+    def velocity_error(
+        self,
+        v: Float[Tensor, "b c t y x"],
+        x_0: Float[Tensor, "b c t y x"],
+        eps: Float[Tensor, "b c t y x"],
+    ) -> Float[Tensor, "b t"]:
+        """Weighted mean squared error of a predicted velocity, a number a latent frame."""
+        error = (v - velocity(x_0, eps)).square() * self.channel_weights
+        return error.mean(dim=(1, 3, 4))
+
+    def export(self, weights: nn.Module, out: Path) -> None:
+        """Write network and text encoder."""
+        assert isinstance(weights, WorldWeights)
+        weights.save(out)
