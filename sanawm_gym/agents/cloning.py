@@ -73,12 +73,11 @@ def clone(config: CloningConfig) -> float:
         index = torch.randint(len(train.speed), (config.batch_size,))
         camera, action = augment(train.camera[index], train.action[index])
         error = driver(camera, train.speed[index]) - action
-        # Hard braking is rare and decides whether the car in front is hit: the pedals' error counts
-        # twice where the good driver brakes.
+        # Steering decides whether the car stays on the road; it weighs more than the pedals. With
+        # equal weights fewer drives ended in another car and more beside the road.
         zero = torch.zeros_like(error[:, 0])
         steer = F.smooth_l1_loss(error[:, 0], zero, beta=0.05)
-        pedals = F.smooth_l1_loss(error[:, 1], zero, beta=0.1, reduction="none")
-        loss = steer + (pedals * (1 + (action[:, 1] < -0.1).float())).mean()
+        loss = steer + 0.3 * F.smooth_l1_loss(error[:, 1], zero, beta=0.1)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(driver.parameters(), 1.0)
