@@ -9,7 +9,7 @@ clip, because a drive meets poses ahead of, at and behind its origin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from sanawm_gym.train_wm.frames import save_samples, to_bytes
+from sanawm_gym.train_wm.latents_stage import LatentClip
 from sanawm_gym.train_wm.network_stage import NetworkObjective, NetworkStageConfig
 from sanawm_gym.train_wm.noise_levels import chunk_sigmas
 from sanawm_gym.train_wm.trainer import Objective, train
@@ -93,7 +94,7 @@ class ClipObjective(NetworkObjective):
             clip = self.train_clips[draw(len(self.train_clips))]
             start = draw(clip.latents.shape[0] - config.clip + 1)
             latents.append(clip.latents[start : start + config.clip].float().transpose(0, 1))
-            cameras.append(self._camera(clip.poses, clip.intrinsics, start, draw(config.clip)))
+            cameras.append(self._camera(clip, start, draw(config.clip)))
             dropped = torch.rand((), generator=generator) < config.caption_dropout
             captions.append("" if dropped else clip.caption)
             sigmas.append(self._sigma(generator))
@@ -122,20 +123,22 @@ class ClipObjective(NetworkObjective):
         loss = (error * is_target).sum() / is_target.sum()
         return loss, {"loss": loss.detach()}
 
-    def _camera(
-        self, poses: Tensor, intrinsics: Tensor, start: int, origin: int
-    ) -> CameraCondition:
-        stride = self.config.model.temporal_stride
-        last = stride * (start + self.config.clip - 1)
-        raw = torch.linalg.inv(poses[stride * (start + origin)]) @ poses[stride * start : last + 1]
-        grid = self.train_clips[0].latents.shape[-2:]
-        return clip_camera(
-            raw[None],
-            intrinsics[None],
+    def _camera(self, clip: LatentClip, start: int, origin: int) -> CameraCondition:
+        model, poses = self.config.model, clip.poses
+        stride, stop = model.temporal_stride, start + self.config.clip
+        path = poses[stride * start : stride * (stop - 1) + 1]
+        camera = clip_camera(
+            (torch.linalg.inv(poses[stride * (start + origin)]) @ path)[None],
+            clip.intrinsics[None],
             image_size=self.config.picture,
-            grid=(grid[0], grid[1]),
-            config=self.config.model,
+            grid=(clip.latents.shape[-2], clip.latents.shape[-1]),
+            config=model,
         )
+        if not model.warp_condition:
+            return camera
+        # The clip is drawn at once: when any of it is, there is no last picture to carry along.
+        nothing = torch.zeros(clip.latents[start:stop].shape).transpose(0, 1)[None]
+        return replace(camera, warped=nothing)
 
     def _sigma(self, generator: torch.Generator) -> Float[Tensor, " t"]:
         config = self.config
@@ -167,7 +170,7 @@ class ClipObjective(NetworkObjective):
                 euler_sigmas(20, self.config.shift),
                 weights.text([clip.caption]),
                 None,
-                self._camera(clip.poses, clip.intrinsics, 0, 0).to(self.device),
+                self._camera(clip, 0, 0).to(self.device),
             )
             spread.append(float(drawn[:, :, -1].std() / truth[:, :, -1].std()))
             for part, latents in zip(pairs, (truth, drawn), strict=True):

@@ -9,7 +9,7 @@ pieces.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,11 +31,32 @@ class Piece:
     """Every latent frame's camera in its own moving origin."""
     transport: Float[Tensor, "b t 4 4"]
     """How each origin follows from the one before, the state's origin included."""
+    poses: Float[Tensor, "b t s 4 4"]
+    """world_from_camera of every raw frame [m]; the single frame of a clip's first latent, s
+    times."""
+    last_pose: Float[Tensor, "b 4 4"]
+    """world_from_camera of the raw frame before the piece; of its first frame where it begins."""
+    intrinsics: Float[Tensor, "b 4"]
+    """fx, fy, cx, cy [px]."""
     captions: list[str]
     begins: list[bool]
     """Whether the row's piece is the beginning of its clip."""
     lanes: list[int]
     """Lane of every row."""
+
+    def select(self, rows: Sequence[int]) -> Piece:
+        """Copy rows."""
+        return Piece(
+            latents=self.latents[rows],
+            camera=self.camera.select(rows),
+            transport=self.transport[rows],
+            poses=self.poses[rows],
+            last_pose=self.last_pose[rows],
+            intrinsics=self.intrinsics[rows],
+            captions=[self.captions[row] for row in rows],
+            begins=[self.begins[row] for row in rows],
+            lanes=[self.lanes[row] for row in rows],
+        )
 
 
 class Lanes:
@@ -86,6 +107,9 @@ class Lanes:
             latents=torch.cat([row.latents for row in rows]),
             camera=CameraCondition.concat([row.camera for row in rows]),
             transport=torch.cat([row.transport for row in rows]),
+            poses=torch.cat([row.poses for row in rows]),
+            last_pose=torch.cat([row.last_pose for row in rows]),
+            intrinsics=torch.cat([row.intrinsics for row in rows]),
             captions=[row.captions[0] for row in rows],
             begins=[row.begins[0] for row in rows],
             lanes=list(lanes),
@@ -102,14 +126,23 @@ class Lanes:
         # Latent frame i ends at raw frame stride * i.
         last = max(0, stride * (position - 1))
         poses = clip.poses[last + (position > 0) : stride * (position + piece - 1) + 1][None]
+        missing = stride * piece - poses.shape[1]
         if position > 0:
             geometry["last_pose"] = clip.poses[None, last]
             geometry["state_origin"] = clip.poses[None, max(0, last - stride)]
         camera, transport = moving_camera(poses, clip.intrinsics[None], **geometry)
+        if self._model.warp_condition:
+            warped = clip.warped[position : position + piece].float().transpose(0, 1)[None]
+            camera = replace(camera, warped=warped)
         return Piece(
             latents=latents.float().transpose(0, 1)[None],
             camera=camera,
             transport=transport,
+            poses=torch.cat([poses[:, :1].expand(-1, missing, -1, -1), poses], dim=1).unflatten(
+                1, (piece, stride)
+            ),
+            last_pose=clip.poses[None, last],
+            intrinsics=clip.intrinsics[None],
             captions=[clip.caption],
             begins=[position == 0],
             lanes=[lane],

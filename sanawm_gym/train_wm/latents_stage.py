@@ -1,5 +1,8 @@
 """Stage ``latents``: encode a dataset once, so that the world model never touches pixels again.
 
+Beside the latents of a clip lie those of every decoded picture carried over the ground to the next
+cameras, for networks with ``warp_condition``.
+
 Every episode is encoded whole, and again from a number of later starts, because a clip's first
 latent frame (a single picture) differs from all others and the world model must know many of them.
 One file a clip, written whole or not at all; a second run writes only what is missing.
@@ -23,6 +26,7 @@ from sanawm_gym.episodes import EpisodeDataset
 from sanawm_gym.train_wm.frames import to_signed
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoderConfig
 from sanawm_gym.worldmodel.folder import load_weights, read_config, read_json, write_json
+from sanawm_gym.worldmodel.ground_warp import warped_clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +95,16 @@ def run_latents_stage(config: LatentsStageConfig) -> None:
                 continue
             clip = to_signed(frames[start : start + length])[None].to(config.device)
             poses = np.asarray(columns["c2w"], dtype=np.float64)[start : start + length]
+            lens = torch.tensor(np.asarray(columns["intrinsics"])[start]).double()
+            path = torch.from_numpy(poses.reshape(-1, 4, 4).copy())
+            latents, warped = _encode(model, clip, path, lens, config)
             _write_clip(
                 config.out / name,
                 {
-                    "latents": _encode(model, clip, config).half().cpu(),
-                    "poses": torch.from_numpy(poses.reshape(-1, 4, 4).copy()),
-                    "intrinsics": torch.tensor(np.asarray(columns["intrinsics"])[start]).double(),
+                    "latents": latents.half().cpu(),
+                    "warped": warped.half().cpu(),
+                    "poses": path,
+                    "intrinsics": lens,
                 },
             )
     write_json(
@@ -107,11 +115,19 @@ def run_latents_stage(config: LatentsStageConfig) -> None:
 
 
 def _encode(
-    model: VideoAutoencoder, clip: Float[Tensor, "1 3 f h w"], config: LatentsStageConfig
-) -> Float[Tensor, "t c y x"]:
+    model: VideoAutoencoder,
+    clip: Float[Tensor, "1 3 f h w"],
+    poses: Float[Tensor, "f 4 4"],
+    intrinsics: Float[Tensor, " 4"],
+    config: LatentsStageConfig,
+) -> tuple[Float[Tensor, "t c y x"], Float[Tensor, "t c y x"]]:
+    """Latents of a clip, and of its decoded pictures carried one step ahead over the ground."""
     half = config.precision == "bfloat16"
     with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=half):
-        return model.encode(clip)[0].float().transpose(0, 1)
+        latents = model.encode(clip)
+        decoded = model.decode(latents).float()
+        warped = warped_clip(model, decoded, poses[None], intrinsics[None])
+    return latents[0].float().transpose(0, 1), warped[0].float().transpose(0, 1)
 
 
 def _clip_name(episode: int, start: int) -> str:
@@ -130,6 +146,9 @@ class LatentClip:
 
     latents: torch.Tensor
     """float16 (t, c, y, x), normalised."""
+    warped: torch.Tensor
+    """float16 (t, c, y, x), the picture before each latent frame carried over the ground to it,
+    encoded (see `worldmodel.ground_warp`); the first is zero."""
     poses: torch.Tensor
     """float64 (f, 4, 4) world_from_camera of every raw frame [m]."""
     intrinsics: torch.Tensor

@@ -14,11 +14,12 @@ its adversarial variant]
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sanawm_gym.train_wm.critic import Critic, critic_losses, motion_features
@@ -30,7 +31,7 @@ from sanawm_gym.train_wm.stream_stage import (
 )
 from sanawm_gym.train_wm.trainer import Objective, train
 from sanawm_gym.train_wm.weights import WorldWeights
-from sanawm_gym.worldmodel.cross_attention import TextContext
+from sanawm_gym.worldmodel.ground_warp import warped_latent
 from sanawm_gym.worldmodel.noise import mix_seed
 from sanawm_gym.worldmodel.sampler import sample_chunk
 from sanawm_gym.worldmodel.state import SanaWMState
@@ -46,6 +47,13 @@ class SelfForcingStageConfig(StreamStageConfig):
     """Own drives in progress at any time."""
     own_piece: int = 3
     """Latent frames drawn with gradients each step."""
+    critic_window: int = 3
+    """Latent frames that the critic sees together, at most ``own_piece``."""
+    young_pieces: int = 1
+    """Pieces after its true beginning for which an own drive is still compared with the recording
+    frame by frame; later the recording is only one of many futures."""
+    young_weight: float = 1.0
+    """Weight of that comparison beside the velocity error."""
     adversarial_weight: float = 0.1
     """Weight of the generator's loss beside the velocity error."""
     penalty: float = 0.05
@@ -64,12 +72,28 @@ class OwnBatch:
     jitter: Tensor
 
 
+@dataclass(frozen=True)
+class OwnDrive:
+    """Where a drive of the network's own has got to."""
+
+    network: SanaWMState
+    """State of one row, in the origin of the last latent frame."""
+    decoder: list[Tensor]
+    """Memory of the decoder."""
+    picture: Float[Tensor, "1 3 h w"]
+    """Last picture, in [-1, 1]."""
+    tail: Float[Tensor, "2 c y x"]
+    """Last two latent frames."""
+    age: int
+    """Pieces drawn since the drive began."""
+
+
 class SelfForcingWeights(WorldWeights):
     """Network and text encoder, and the critic that is thrown away afterwards."""
 
-    def __init__(self, base: WorldWeights) -> None:
+    def __init__(self, base: WorldWeights, window: int) -> None:
         super().__init__(base.network, base.text_encoder)
-        self.critic = Critic(base.network.config.in_channels, window=3)
+        self.critic = Critic(base.network.config.in_channels, window=window)
 
 
 class SelfForcingObjective(StreamObjective):
@@ -78,12 +102,11 @@ class SelfForcingObjective(StreamObjective):
     def __init__(self, config: SelfForcingStageConfig, device: torch.device) -> None:
         super().__init__(config, device)
         self.own = config
-        self.student = SelfForcingWeights(self.weights).to(device)
+        self.student = SelfForcingWeights(self.weights, config.critic_window).to(device)
         self.weights = self.student
         self._own_lanes: Lanes | None = None
         self._own_resumed: dict[str, list[int]] | None = None
-        self._own_states: dict[int, SanaWMState] = {}
-        self._tails: dict[int, Tensor] = {}
+        self._drives: dict[int, OwnDrive] = {}
 
     def batch(self, step: int, rank: int, num_ranks: int) -> OwnBatch:  # type: ignore[override]
         """The teacher's batch, the own lanes' next pieces and their noise."""
@@ -105,7 +128,7 @@ class SelfForcingObjective(StreamObjective):
         piece = self._own_lanes.read(lanes)
         generator = torch.Generator().manual_seed(mix_seed(seed, step))
         shape = (len(own.sigmas), *piece.latents.shape)
-        windows = (count * own.own_piece, 3, piece.latents.shape[1], *piece.latents.shape[-2:])
+        windows = (count, own.critic_window, piece.latents.shape[1], *piece.latents.shape[-2:])
         return OwnBatch(
             teacher=super().batch(step, rank, num_ranks),
             piece=piece,
@@ -114,91 +137,139 @@ class SelfForcingObjective(StreamObjective):
         )
 
     def forward(self, batch: OwnBatch) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
-        """Sum of the velocity error, the generator's loss and the critic's loss."""
+        """Sum of the velocity error, the error of young own frames, generator's and critic's."""
         loss, metrics = super().forward(batch.teacher)
-        judged = self._advance(batch)
-        if judged is None:
+        piece = batch.piece
+        going = [row for row, first in enumerate(piece.begins) if not first]
+        beginning = [row for row, first in enumerate(piece.begins) if first]
+        if beginning:
+            self._begin(piece.select(beginning))
+        if not going:
             return loss, metrics
-        critic_loss, generator_loss = judged
-        total = loss + self.own.adversarial_weight * generator_loss + critic_loss
+        own = self.own
+        eps = batch.eps[:, going].to(self.device)
+        piece = piece.select(going)
+        young = [self._drives[lane].age < own.young_pieces for lane in piece.lanes]
+        drawn, before = self._draw(piece, eps)
+        real = piece.latents.to(self.device)
+        error = ((drawn - real).square() * self.channel_weights).mean(dim=(1, 2, 3, 4))
+        determined = torch.tensor(young, device=self.device).float()
+        young_error = (error * determined).sum() / determined.sum().clamp_min(1.0)
+        window = own.critic_window
+        motion = motion_features(piece.camera, own.model.camera_unit_m).to(self.device)
+        critic_loss, generator_loss = critic_losses(
+            self.student.critic,
+            real.transpose(1, 2)[:, -window:],
+            torch.cat([before, drawn.transpose(1, 2)], dim=1)[:, -window:],
+            motion[:, -window:],
+            penalty=own.penalty,
+            noise=batch.jitter[going].to(self.device),
+        )
+        total = (
+            loss
+            + own.young_weight * young_error
+            + own.adversarial_weight * generator_loss
+            + critic_loss
+        )
         return total, {
             **metrics,
+            "own_error": error.mean().detach(),
+            "own_deviation": drawn.detach().std() / real.std(),
             "critic": critic_loss.detach(),
             "generator": generator_loss.detach(),
         }
 
-    def _advance(self, batch: OwnBatch) -> tuple[Tensor, Tensor] | None:
-        """Draw the own lanes' next frames; None while every one of them only begins."""
-        piece, own = batch.piece, self.own
-        text = self.weights.text(piece.captions)
-        real = piece.latents.to(self.device)
-        begins = torch.tensor(piece.begins, device=self.device)
-        state = self.incoming(piece, self._own_states)
-        drawn, state = self._draw(batch, text, state, begins)
-        tails = torch.stack(
-            [
-                real[row, :, :2].transpose(0, 1) if first else self._tails[lane]
-                for row, (lane, first) in enumerate(zip(piece.lanes, piece.begins, strict=True))
-            ]
+    @torch.no_grad()
+    def _begin(self, piece: Piece) -> None:
+        """Start the rows' drives from true frames."""
+        network = self.weights.network
+        latents, camera = piece.latents.to(self.device), piece.camera.to(self.device)
+        size = (latents.shape[-2], latents.shape[-1])
+        unrolled = network.unroll(
+            latents,
+            torch.zeros(latents.shape[0], latents.shape[2], device=self.device),
+            self.weights.text(piece.captions),
+            camera,
+            network.initial_state(latents.shape[0], *size, device=self.device),
+            transport=piece.transport.to(self.device),
         )
-        drawn_clip = torch.cat([tails, drawn.transpose(1, 2)], dim=1)
+        frames, memory = self.autoencoder[0].decode_step(latents, None)
         for row, lane in enumerate(piece.lanes):
-            self._own_states[lane] = state.detach().select([row])
-            self._tails[lane] = drawn_clip[row, -2:].detach()
-        going = [row for row, first in enumerate(piece.begins) if not first]
-        if not going:
-            return None
-        # Windows of recorded frames of the same motion: the piece alone holds them from its third
-        # frame on, so one window a row is judged, and the drawn one ends at the same frame.
-        real_window = real[going].transpose(1, 2)[:, -3:]
-        drawn_window = drawn_clip[going][:, -3:]
-        motion = motion_features(
-            piece.camera.select(going).frames(own.own_piece - 3, own.own_piece),
-            own.model.camera_unit_m,
-        ).to(self.device)
-        return critic_losses(
-            self.student.critic,
-            real_window,
-            drawn_window,
-            motion,
-            penalty=own.penalty,
-            noise=batch.jitter[: len(going)].to(self.device),
-        )
+            self._drives[lane] = OwnDrive(
+                network=unrolled.state_after.select([row]),
+                decoder=[x[row : row + 1].float() for x in memory],
+                picture=frames[row : row + 1, :, -1].float(),
+                tail=latents[row, :, -2:].transpose(0, 1),
+                age=0,
+            )
 
-    def _draw(
-        self, batch: OwnBatch, text: TextContext, state: SanaWMState, begins: Tensor
-    ) -> tuple[Tensor, SanaWMState]:
-        """Draw the piece frame by frame; rows whose clip begins read the true frames instead."""
-        piece, network = batch.piece, self.weights.network
+    def _draw(self, piece: Piece, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Go on with the rows' drives; returns the new latents and the two before them.
+
+        Gradients pass from frame to frame through the network's state, not through pictures.
+        """
+        network, autoencoder = self.weights.network, self.autoencoder[0]
+        drives = [self._drives[lane] for lane in piece.lanes]
+        text = self.weights.text(piece.captions)
         camera = piece.camera.to(self.device)
-        frames = []
+        state = SanaWMState.concat([drive.network for drive in drives])
+        memory = [torch.cat(x) for x in zip(*(d.decoder for d in drives), strict=True)]
+        picture = torch.cat([drive.picture for drive in drives])
+        before = torch.stack([drive.tail for drive in drives])
+        seen_from, frames = piece.last_pose, []
         for index in range(piece.latents.shape[2]):
             state = state.reanchor(piece.transport[:, index].to(self.device))
             now = camera.frames(index, index + 1)
-            noises = [eps[:, :, index : index + 1].to(self.device) for eps in batch.eps]
+            poses = piece.poses[:, index]
+            if self.own.model.warp_condition:
+                with torch.no_grad():
+                    warped = warped_latent(autoencoder, picture, seen_from, poses, piece.intrinsics)
+                now = replace(now, warped=warped)
+            noises = list(eps[:, :, :, index : index + 1])
             x_0 = sample_chunk(network, noises, self.own.sigmas, text, now, state)
-            given = piece.latents[:, :, index : index + 1].to(self.device)
-            x_0 = torch.where(begins[:, None, None, None, None], given, x_0)
             clean = torch.zeros(x_0.shape[0], 1, device=self.device)
             _, state = network.step(x_0, clean, text, now, state, update_state=True)
+            with torch.no_grad():
+                pixels, memory = autoencoder.decode_step(x_0.detach(), memory)
+            picture, seen_from = pixels[:, :, -1].float(), poses[:, -1]
             frames.append(x_0)
-        return torch.cat(frames, dim=2), state
+        drawn = torch.cat(frames, dim=2)
+        tails = torch.cat([before, drawn.detach().transpose(1, 2)], dim=1)[:, -2:]
+        kept = state.detach()
+        for row, (lane, drive) in enumerate(zip(piece.lanes, drives, strict=True)):
+            self._drives[lane] = OwnDrive(
+                network=kept.select([row]),
+                decoder=[x[row : row + 1].float() for x in memory],
+                picture=picture[row : row + 1],
+                tail=tails[row],
+                age=drive.age + 1,
+            )
+        return drawn, before
 
     def progress(self) -> dict[str, Any]:
-        """Teacher lanes, own lanes, their states and last frames."""
+        """Teacher lanes, own lanes and their drives."""
         return {
             **super().progress(),
             "own_lanes": None if self._own_lanes is None else self._own_lanes.progress(),
-            "own_states": {lane: state.tensors() for lane, state in self._own_states.items()},
-            "tails": dict(self._tails),
+            "drives": {
+                lane: {**vars(drive), "network": drive.network.tensors()}
+                for lane, drive in self._drives.items()
+            },
         }
 
     def load_progress(self, progress: dict[str, Any]) -> None:
         """Take all of it back."""
         super().load_progress(progress)
         self._own_resumed = progress["own_lanes"]
-        self._own_states = self.restore(progress["own_states"])
-        self._tails = {lane: tail.to(self.device) for lane, tail in progress["tails"].items()}
+        stored = progress["drives"]
+        states = self.restore({lane: drive["network"] for lane, drive in stored.items()})
+        for lane, drive in stored.items():
+            moved = {
+                "decoder": [x.to(self.device) for x in drive["decoder"]],
+                "picture": drive["picture"].to(self.device),
+                "tail": drive["tail"].to(self.device),
+            }
+            self._drives[lane] = OwnDrive(network=states[lane], age=drive["age"], **moved)
 
     def export(self, weights: nn.Module, out: Path) -> None:
         """Write network and text encoder; the critic stays behind."""

@@ -7,6 +7,7 @@ the latents and the sharpness of the pictures stand beside them, and a contact s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def sample_stream(
 
 
 def _shorten(clip: LatentClip, num_frames: int) -> LatentClip:
-    return LatentClip(clip.latents, clip.poses[:num_frames], clip.intrinsics, clip.caption)
+    return replace(clip, poses=clip.poses[:num_frames])
 
 
 def _psnr(drawn: UInt8[np.ndarray, "..."], truth: UInt8[np.ndarray, "..."]) -> float:

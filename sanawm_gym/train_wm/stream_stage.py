@@ -4,16 +4,11 @@ Two passes over the same piece of a drive. The *clean pass* reads the true laten
 leaves, before every frame, the state a stream would have there. The *noisy pass* predicts every
 frame's velocity from noise, all frames at once, each against its own state: the whole past is clean
 (teacher forcing), and the network is trained in exactly the form in which it will be driven.
-
-With ``own_context`` some of the true past is replaced by the network's own one-step predictions, so
-that the network learns to go on from its own mistakes. Predictions are made ``own_depth`` times in
-parallel over the piece, each time from the context of the time before: depth 2 holds mistakes made
-upon mistakes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +48,8 @@ class StreamStageConfig(NetworkStageConfig):
     pure_noise: float = 0.25
     """Share of frames trained at sigma = 1, where the first denoising step begins."""
     context_noise: float = 0.1
-    """Largest deviation of the Gaussian noise added to the clean context, drawn a row."""
-    own_context: float = 0.0
-    """Probability that a frame of the context is the network's own prediction."""
-    own_depth: int = 2
-    """Predictions upon predictions when ``own_context`` is positive."""
+    """Largest deviation of the Gaussian noise added to the clean context and to the warped
+    pictures, drawn a row."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +60,6 @@ class StreamBatch:
     sigma: Float[Tensor, "b t"]
     eps: Float[Tensor, "b c t y x"]
     context: Float[Tensor, "b c t y x"]
-    own: Float[Tensor, "d b t"]
-    own_eps: Float[Tensor, "d b c t y x"]
     captions: list[str]
 
 
@@ -110,15 +100,21 @@ class StreamObjective(NetworkObjective):
         pure = torch.rand((b, t), generator=generator) < config.pure_noise
         grain = config.context_noise * torch.rand((b, 1, 1, 1, 1), generator=generator)
         dropped = torch.rand(b, generator=generator) < config.caption_dropout
-        depth = config.own_depth if config.own_context > 0 else 0
-        own = torch.rand((depth, b, t), generator=generator) < config.own_context
+        if piece.camera.warped is not None:
+            warped = piece.camera.warped
+            grained = warped + grain * torch.randn(warped.shape, generator=generator)
+            # The first frame of a clip has no picture before it, hence nothing to soil.
+            first = (
+                torch.tensor(piece.begins)[:, None, None, None, None]
+                & (torch.arange(t) == 0)[:, None, None]
+            )
+            camera = replace(piece.camera, warped=torch.where(first, warped, grained))
+            piece = replace(piece, camera=camera)
         return StreamBatch(
             piece=piece,
             sigma=torch.where(pure, 1.0, sigma),
             eps=torch.randn(x_0.shape, generator=generator),
             context=x_0 + grain * torch.randn(x_0.shape, generator=generator),
-            own=own.float(),
-            own_eps=torch.randn((depth, *x_0.shape), generator=generator),
             captions=[
                 "" if drop else text
                 for drop, text in zip(dropped.tolist(), piece.captions, strict=True)
@@ -132,7 +128,7 @@ class StreamObjective(NetworkObjective):
         camera = piece.camera.to(self.device)
         text = self.weights.text(batch.captions)
         state = self.incoming(piece, self._states)
-        context = self._own_context(batch, text, camera, state)
+        context = batch.context.to(self.device)
         before, after = self._clean_pass(context, text, camera, state, piece)
         sigma, eps = batch.sigma.to(self.device), batch.eps.to(self.device)
         x_sigma = add_noise(x_0, eps, sigma)
@@ -194,22 +190,6 @@ class StreamObjective(NetworkObjective):
             update_state=False,
         )
         return rearrange(v, "(b t) c 1 y x -> b c t y x", b=len(x_sigma))
-
-    @torch.no_grad()
-    def _own_context(
-        self, batch: StreamBatch, text: TextContext, camera: CameraCondition, state: SanaWMState
-    ) -> Tensor:
-        """The context of the clean pass, partly replaced by the network's own predictions."""
-        context = batch.context.to(self.device)
-        for own, eps in zip(batch.own.to(self.device), batch.own_eps.to(self.device), strict=True):
-            before, _ = self._clean_pass(context, text, camera, state, batch.piece)
-            pure = torch.ones(own.shape, device=self.device)
-            drawn = velocity_to_x_0(eps, self._noisy_pass(eps, pure, text, camera, before), pure)
-            mask = own[:, None, :, None, None]
-            mask = mask.clone()
-            mask[torch.tensor(batch.piece.begins), :, 0] = 0
-            context = mask * drawn + (1 - mask) * batch.context.to(self.device)
-        return context
 
     def progress(self) -> dict[str, Any]:
         """Positions of the lanes and the states they carry."""

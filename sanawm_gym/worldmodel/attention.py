@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .config import SanaWMConfig
+from .precision import RMSNorm
 from .state import AttentionState
 
 NORM_EPS = 1e-5
@@ -56,8 +57,8 @@ class SelfAttention(nn.Module):
         self.register_buffer("recall_gate", torch.zeros(1))
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.proj = nn.Linear(width, width)
-        self.q_norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.k_norm = nn.RMSNorm(width, eps=NORM_EPS)
+        self.q_norm = RMSNorm(width, eps=NORM_EPS)
+        self.k_norm = RMSNorm(width, eps=NORM_EPS)
         self.beta_proj = nn.Linear(width, heads)
         self.gate_proj = nn.Linear(width, heads)
         self.output_gate = nn.Linear(width, width)
@@ -65,8 +66,8 @@ class SelfAttention(nn.Module):
         self.k_proj_cam = nn.Linear(width, width)
         self.v_proj_cam = nn.Linear(width, width)
         self.out_proj_cam = nn.Linear(width, width)
-        self.q_norm_cam = nn.RMSNorm(width, eps=NORM_EPS)
-        self.k_norm_cam = nn.RMSNorm(width, eps=NORM_EPS)
+        self.q_norm_cam = RMSNorm(width, eps=NORM_EPS)
+        self.k_norm_cam = RMSNorm(width, eps=NORM_EPS)
 
     def heads(self, x: Float[Tensor, "b t s c"]) -> Float[Tensor, "b t s h d"]:
         """Cut channels into heads."""

@@ -14,7 +14,7 @@ Axes: b clips, f raw frames, t latent frames, r raw frames of a latent frame, h 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,11 +34,14 @@ class CameraCondition:
         world_from_camera: Pose of each latent frame, OpenCV axes, metres.
         intrinsics: fx, fy, cx, cy in latent-grid units (integer grid points, no half pixel).
         plucker: Packed map with translations in camera units, or None to leave that branch out.
+        warped: Latents of the last picture as these cameras would see it, for networks with
+            `warp_condition`; zero where there is no last picture.
     """
 
     world_from_camera: Float[Tensor, "b t 4 4"]
     intrinsics: Float[Tensor, "b t 4"]
     plucker: Float[Tensor, "b p t h w"] | None
+    warped: Float[Tensor, "b c t h w"] | None = None
 
     def frames(self, start: int, stop: int) -> CameraCondition:
         """The condition of latent frames start ... stop - 1."""
@@ -46,47 +49,50 @@ class CameraCondition:
             world_from_camera=self.world_from_camera[:, start:stop],
             intrinsics=self.intrinsics[:, start:stop],
             plucker=None if self.plucker is None else self.plucker[:, :, start:stop],
+            warped=None if self.warped is None else self.warped[:, :, start:stop],
         )
 
     def select(self, indices: Sequence[int] | Tensor) -> CameraCondition:
         """Copy rows; an index may repeat."""
         rows = torch.as_tensor(indices, dtype=torch.long, device=self.intrinsics.device)
-        plucker = self.plucker
-        return CameraCondition(
-            world_from_camera=self.world_from_camera[rows],
-            intrinsics=self.intrinsics[rows],
-            plucker=None if plucker is None else plucker[rows],
-        )
+        return self._map(lambda x: x[rows])
 
     def to(self, device: torch.device | str) -> CameraCondition:
         """The same values on another device."""
-        plucker = self.plucker
+        return self._map(lambda x: x.to(device))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> CameraCondition:
         return CameraCondition(
-            world_from_camera=self.world_from_camera.to(device),
-            intrinsics=self.intrinsics.to(device),
-            plucker=None if plucker is None else plucker.to(device),
+            world_from_camera=function(self.world_from_camera),
+            intrinsics=function(self.intrinsics),
+            plucker=None if self.plucker is None else function(self.plucker),
+            warped=None if self.warped is None else function(self.warped),
         )
 
     @staticmethod
     def concat(conditions: Sequence[CameraCondition]) -> CameraCondition:
-        """Stack the rows of several conditions; all must have Plücker maps or none of them."""
+        """Stack the rows of several conditions; all must have the same maps."""
         pluckers = [c.plucker for c in conditions if c.plucker is not None]
-        assert len(pluckers) in (0, len(conditions))
+        warped = [c.warped for c in conditions if c.warped is not None]
+        assert len(pluckers) in (0, len(conditions)) and len(warped) in (0, len(conditions))
         return CameraCondition(
             world_from_camera=torch.cat([c.world_from_camera for c in conditions]),
             intrinsics=torch.cat([c.intrinsics for c in conditions]),
             plucker=torch.cat(pluckers) if pluckers else None,
+            warped=torch.cat(warped) if warped else None,
         )
 
     def frames_as_rows(self) -> CameraCondition:
         """Every latent frame as a row of its own, rows (b t): for stepping all frames at once."""
-        plucker = self.plucker
-        if plucker is not None:
-            plucker = plucker.transpose(1, 2).flatten(0, 1)[:, :, None]
+
+        def as_rows(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.transpose(1, 2).flatten(0, 1)[:, :, None]
+
         return CameraCondition(
             world_from_camera=self.world_from_camera.flatten(0, 1)[:, None],
             intrinsics=self.intrinsics.flatten(0, 1)[:, None],
-            plucker=plucker,
+            plucker=as_rows(self.plucker),
+            warped=as_rows(self.warped),
         )
 
 

@@ -60,6 +60,12 @@ class SanaWMConfig:
         plucker_first_group: Raw frames packed with latent 0: "lookahead" takes 0..stride-1 as the
             official code does; "repeat" takes frame 0 every time, since a closed loop cannot look
             ahead.
+        warp_condition: Show the network, beside the noisy latents, the latents of the last picture
+            carried over the ground plane (`ground_warp`). Ours; the released model has none.
+        prediction: What the last layer stands for. "velocity" is the released one. "x_0": it is the
+            clean latent (with `warp_condition`, what to add to the warped one), from which the
+            velocity follows as (x_sigma - x_0) / sigma; a small network then need not carry the
+            noise through its width. [Li and He 2025, arXiv 2511.13720]
         init_beta_bias: Start of the write gate's bias; 5 writes with strength 0.993 (official).
         init_dt_bias: Start of the decay bias, spread evenly over the heads from first to second
             value. A head keeps exp(-softplus(dt)) of its memory per frame: -5 keeps 0.993
@@ -91,6 +97,8 @@ class SanaWMConfig:
     camera_unit_m: float = 1.0
     plucker_first_group: Literal["lookahead", "repeat"] = "lookahead"
     camera_state_limit: float | None = None
+    warp_condition: bool = False
+    prediction: Literal["velocity", "x_0"] = "velocity"
     init_beta_bias: float = 5.0
     init_dt_bias: tuple[float, float] = (-5.0, -5.0)
 
@@ -176,7 +184,7 @@ SANA_WM_2B6 = SanaWMConfig(
 """The released 2.6 B network: 704x1280 pixels, latents of stride 8 in time and 32 in space."""
 
 DRIVE = SanaWMConfig(
-    in_channels=24,
+    in_channels=16,
     num_layers=4,
     hidden_size=160,
     num_attention_heads=5,
@@ -192,6 +200,8 @@ DRIVE = SanaWMConfig(
     camera_unit_m=10.0,
     camera_state_limit=3e4,
     plucker_first_group="repeat",
+    warp_condition=True,
+    prediction="x_0",
     init_beta_bias=2.0,
     init_dt_bias=(-4.0, -0.5),
 )

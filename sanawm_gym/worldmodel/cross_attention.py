@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from .precision import RMSNorm, attend_heads
 
 NORM_EPS = 1e-6
 
@@ -90,8 +91,8 @@ class CrossAttention(nn.Module):
         self.q_linear = nn.Linear(width, width)
         self.kv_linear = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
-        self.q_norm = nn.RMSNorm(width, eps=NORM_EPS)
-        self.k_norm = nn.RMSNorm(width, eps=NORM_EPS)
+        self.q_norm = RMSNorm(width, eps=NORM_EPS)
+        self.k_norm = RMSNorm(width, eps=NORM_EPS)
 
     def prepare(
         self, text: Float[Tensor, "b l c"]
@@ -110,7 +111,7 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "r t s c"]:
         """Attend; rows of x may be groups of frames (b t) of the b prompts."""
         query = self._heads(self.q_norm(self.q_linear(x)).view(key.shape[0], -1, x.shape[-1]))
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        out = attend_heads(query, key, value, mask)
         projected: Tensor = self.proj(out.transpose(1, 2).reshape(x.shape))
         return projected
 

@@ -21,6 +21,8 @@ from torch import Tensor
 
 NUM_TIMESTEPS = 1000
 """Network timestep of pure noise; a clean latent has timestep 0."""
+MIN_SIGMA = 0.05
+"""Smallest divisor of `velocity_of`."""
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
@@ -77,6 +79,18 @@ def velocity_to_x_0(
 ) -> Float[Tensor, "b c t h w"]:
     """Clean latent that a velocity implies: x_sigma - sigma v."""
     return x_sigma - _per_frame(sigma) * v
+
+
+def velocity_of(
+    x_sigma: Float[Tensor, "b c t h w"],
+    x_0: Float[Tensor, "b c t h w"],
+    sigma: Float[Tensor, "b t"],
+) -> Float[Tensor, "b c t h w"]:
+    """Velocity that leads from a predicted clean latent to x_sigma: (x_sigma - x_0) / sigma.
+
+    Below `MIN_SIGMA` the divisor stays there: on a clean latent nobody asks for the velocity.
+    """
+    return (x_sigma - x_0) / _per_frame(sigma).clamp_min(MIN_SIGMA)
 
 
 def euler_sigmas(num_steps: int, shift: float) -> list[float]:

@@ -25,6 +25,7 @@ from .attention import AttentionOutput, SelfAttention
 from .config import SanaWMConfig
 from .frame_pass import FramePass
 from .ops.frame_gdn import FrameGDNResult, frame_gdn, frame_gdn_step
+from .precision import exact
 from .rope import rotate
 from .short_conv import ShortConv
 from .state import GDNState
@@ -171,14 +172,15 @@ def _recur(
     right: Tensor | None,
 ) -> FrameGDNResult:
     """Run the delta rule by the form that suits the call."""
-    if q.shape[1] == 1 and initial is not None and frames.keep != "every":
-        out, final = frame_gdn_step(
-            q[:, 0], k[:, 0], v[:, 0], beta[:, 0], decay[:, 0], initial.to(v.dtype)
+    with exact(q.device):
+        if q.shape[1] == 1 and initial is not None and frames.keep != "every":
+            out, final = frame_gdn_step(
+                q[:, 0], k[:, 0], v[:, 0], beta[:, 0], decay[:, 0], initial.to(v.dtype)
+            )
+            return FrameGDNResult(out[:, None], initial[:, None], final)
+        return frame_gdn(
+            q, k, v, beta, decay, chunks=frames.chunks, initial=initial, left=left, right=right
         )
-        return FrameGDNResult(out[:, None], initial[:, None], final)
-    return frame_gdn(
-        q, k, v, beta, decay, chunks=frames.chunks, initial=initial, left=left, right=right
-    )
 
 
 class _Tails:

@@ -21,8 +21,10 @@ from .chunks import Mode, chunk_sizes
 from .config import SanaWMConfig
 from .cross_attention import TextContext
 from .embed import CaptionEmbed, FinalLayer, PatchEmbed, TimestepEmbed, tokens
+from .flow import NUM_TIMESTEPS, velocity_of
 from .frame_pass import FramePass, Keep, build_pass
 from .initialise import initialise
+from .precision import RMSNorm, exact
 from .state import BlockState, GDNState, SanaWMState, WindowState
 
 
@@ -52,8 +54,10 @@ class SanaWM(nn.Module):
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         null_length = config.text_length if config.null_caption_buffer else None
         self.y_embedder = CaptionEmbed(config.caption_channels, width, null_length)
-        self.attention_y_norm = nn.RMSNorm(width, eps=1e-5)
+        self.attention_y_norm = RMSNorm(width, eps=1e-5)
         self.plucker_embedder = PatchEmbed(config.plucker_channels, width)
+        if config.warp_condition:
+            self.warp_embedder = PatchEmbed(config.in_channels, width)
         # Dead weight of the release: used only by a variant without the Plücker branch.
         self.raymap_embedder = PatchEmbed(3, width)
         self.blocks = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
@@ -111,7 +115,8 @@ class SanaWM(nn.Module):
             mode: "bidirectional", or "chunk_causal" with the config's chunks.
         """
         chunks = chunk_sizes(x.shape[2], self.config, mode)
-        frames = build_pass(x, camera, self.config, chunks)
+        with exact(x.device):
+            frames = build_pass(x, camera, self.config, chunks)
         return self._run(x, timestep, text, camera, frames, None)[0]
 
     def initial_state(
@@ -192,7 +197,8 @@ class SanaWM(nn.Module):
         """
         self._check_rows(x, text, state)
         keep: Keep = "last" if update_state else "nothing"
-        frames = build_pass(x, camera, self.config, (x.shape[2],), state=state, keep=keep)
+        with exact(x.device):
+            frames = build_pass(x, camera, self.config, (x.shape[2],), state=state, keep=keep)
         velocity, last, _ = self._run(x, timestep, text, camera, frames, state)
         if not update_state:
             return velocity, state
@@ -236,9 +242,11 @@ class SanaWM(nn.Module):
             )
         self._check_rows(x, text, state)
         num_frames = x.shape[2]
-        frames = build_pass(
-            x, camera, config, (1,) * num_frames, state=state, keep="every", transport=transport
-        )
+        chunks = (1,) * num_frames
+        with exact(x.device):
+            frames = build_pass(
+                x, camera, config, chunks, state=state, keep="every", transport=transport
+            )
         velocity, last, every = self._run(x, timestep, text, camera, frames, state)
         offset = torch.arange(num_frames, device=x.device)
         index = state.frame_index[:, None] + offset
@@ -287,6 +295,9 @@ class SanaWM(nn.Module):
         state: SanaWMState | None,
     ) -> tuple[Tensor, tuple[BlockState, ...], tuple[BlockState, ...]]:
         y = self.x_embedder(x.to(self.dtype))
+        warped = self._warped(camera)
+        if warped is not None:
+            y = y + self.warp_embedder(warped.to(self.dtype))
         t = self.t_embedder(timestep)
         t0 = self.t_block(t).unflatten(-1, (6, -1))
         plucker = None
@@ -301,4 +312,18 @@ class SanaWM(nn.Module):
                 lasts.append(last)
             if every is not None:
                 everys.append(every)
-        return self.final_layer(y, t, frames.grid), tuple(lasts), tuple(everys)
+        out = self.final_layer(y, t, frames.grid)
+        if self.config.prediction == "x_0":
+            x_0 = out if warped is None else out + warped
+            out = velocity_of(x, x_0, timestep / NUM_TIMESTEPS)
+        return out, tuple(lasts), tuple(everys)
+
+    def _warped(self, camera: CameraCondition | None) -> Tensor | None:
+        if not self.config.warp_condition:
+            return None
+        if camera is None or camera.warped is None:
+            raise ValueError(
+                "got no warped picture, but this network has warp_condition; expected latents of "
+                "the last picture over the ground plane in CameraCondition.warped."
+            )
+        return camera.warped

@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from .precision import exact
 from .ucpe import pixel_rays
 
 
@@ -32,7 +33,8 @@ def plucker_map(
     """
     rotation = world_from_camera[..., :3, :3]
     rays = pixel_rays(intrinsics, grid)[:, :, None]
-    direction = rays @ rotation.transpose(-1, -2)
+    with exact(rays.device):
+        direction = rays @ rotation.transpose(-1, -2)
     centre = world_from_camera[..., None, :3, 3].expand_as(direction)
     lines = torch.cat([direction, torch.linalg.cross(centre, direction)], dim=-1)
     return rearrange(lines, "b t r (h w) k -> b (r k) t h w", h=grid[0])

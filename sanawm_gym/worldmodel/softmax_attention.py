@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .attention import AttentionOutput, SelfAttention
 from .frame_pass import FramePass
+from .precision import attend_heads
 from .rope import rotate
 from .state import WindowState, map_part, move_frames
 from .ucpe import apply_key_value, apply_output, apply_query, clamp_rms
@@ -34,8 +35,7 @@ def attend(
     """Softmax attention with an optional mask over keys."""
     mask = None if visible is None else visible[:, None, None]
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
-    return out.transpose(1, 2)
+    return attend_heads(query, key, value, mask, scale).transpose(1, 2)
 
 
 class SoftmaxAttention(SelfAttention):

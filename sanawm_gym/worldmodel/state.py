@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .config import SanaWMConfig
+from .precision import exact
 from .ucpe import origin_matrices
 
 PartT = TypeVar("PartT", "GDNState", "WindowState")
@@ -234,11 +235,12 @@ def move_attention(
     if isinstance(state, GDNState):
         left = main.to(state.matrix.dtype)[:, None]
         both = camera.to(state.camera_matrix.dtype)[:, None]
-        return replace(
-            state,
-            matrix=left @ state.matrix,
-            camera_matrix=both @ state.camera_matrix @ both.transpose(-1, -2),
-        )
+        with exact(main.device):
+            return replace(
+                state,
+                matrix=left @ state.matrix,
+                camera_matrix=both @ state.camera_matrix @ both.transpose(-1, -2),
+            )
     return WindowState(
         key=move_frames(state.key, main[:, None]),
         value=state.value,
@@ -259,7 +261,8 @@ def move_frames(
     """Multiply stored keys or values by a matrix per leading index (broadcast)."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     rows = x.to(dtype).flatten(-3, -2)
-    moved = rows @ matrix.to(dtype).transpose(-1, -2)
+    with exact(x.device):
+        moved = rows @ matrix.to(dtype).transpose(-1, -2)
     frames: Tensor = moved.unflatten(-2, x.shape[-3:-1])
     return frames.to(x.dtype)
 

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from .precision import exact
 from .rope import frame_shift_matrix, rotate
 
 MAX_DENSE_HEAD = 64
@@ -174,10 +175,12 @@ def _apply(x: Tensor, operator: Tensor, rotary: Tensor) -> Tensor:
     num_heads, num_channels = x.shape[-2:]
     if operator.shape[-1] == num_channels:
         rows = x.reshape(-1, num_heads, num_channels)
-        return torch.bmm(rows, operator.flatten(0, 2)).view(x.shape)
+        with exact(x.device):
+            return torch.bmm(rows, operator.flatten(0, 2)).view(x.shape)
     half = num_channels // 2
     groups = x[..., :half].reshape(-1, num_heads * half // 4, 4)
-    projected = torch.bmm(groups, operator.flatten(0, 2)).view(*x.shape[:-1], half)
+    with exact(x.device):
+        projected = torch.bmm(groups, operator.flatten(0, 2)).view(*x.shape[:-1], half)
     turned = rotate(x[..., half:], rotary)
     return torch.cat([projected.to(turned.dtype), turned], dim=-1)
 

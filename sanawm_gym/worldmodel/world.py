@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoder
 from sanawm_gym.worldmodel.camera_condition import moving_camera
 from sanawm_gym.worldmodel.config import SanaWMConfig
 from sanawm_gym.worldmodel.folder import load_weights, read_config, save_module, write_json
+from sanawm_gym.worldmodel.ground_warp import check_camera_height, warped_clip, warped_latent
 from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.noise import row_noise
 from sanawm_gym.worldmodel.sampler import sample_chunk
@@ -140,10 +141,12 @@ class WorldModel:
             prompts: One description a row; words the world never learnt are named in a warning.
             intrinsics: fx, fy, cx, cy of every row in pixels of the world's pictures.
             seeds: One seed a row; rows with equal seeds and actions are equal.
-            poses: world_from_camera of the clip's frames [m]; needed exactly when f > 1.
+            poses: world_from_camera of the clip's frames [m]; needed when f > 1, and by networks
+                with `warp_condition`, whose world frame has the ground at z = 0 and z up.
 
         Raises:
-            ValueError: If shapes disagree, pictures have another size or poses are not rigid.
+            ValueError: If shapes disagree, pictures have another size, poses are not rigid or a
+                camera that should stand above the ground does not.
         """
         clips = self._check_start(images, prompts, intrinsics, seeds, poses)
         b, f = clips.shape[:2]
@@ -155,10 +158,14 @@ class WorldModel:
         latents = self.autoencoder.encode(
             (pixels.to(self._device).float() / 127.5 - 1).to(self._dtype)
         )
-        _, memory = self.autoencoder.decode_step(latents, None)
+        drawn, memory = self.autoencoder.decode_step(latents, None)
         raw_poses = torch.tensor(np.asarray(poses, dtype=np.float64))
         rays = torch.tensor(np.asarray(intrinsics, dtype=np.float64))
         camera, transport = moving_camera(raw_poses, rays, **self._geometry(latents))
+        if self.network.config.warp_condition:
+            check_camera_height(raw_poses)
+            warped = warped_clip(self.autoencoder, drawn.float(), raw_poses, rays)
+            camera = replace(camera, warped=warped)
         clean = torch.zeros(latents.shape[0], latents.shape[2], device=self._device)
         unrolled = self.network.unroll(
             latents,
@@ -178,6 +185,7 @@ class WorldModel:
             text=text,
             decoder=tuple(memory),
             latent=latents[:, :, -1].float(),
+            picture=drawn[:, :, -1].float(),
             last_pose=raw_poses[:, -1],
             intrinsics=rays,
             seeds=torch.tensor(list(seeds), dtype=torch.int64),
@@ -209,6 +217,12 @@ class WorldModel:
             raw_poses, state.intrinsics, last_pose=state.last_pose, **self._geometry(state.latent)
         )
         camera = condition.to(self._device)
+        if self.network.config.warp_condition:
+            check_camera_height(raw_poses)
+            warped = warped_latent(
+                self.autoencoder, state.picture, state.last_pose, raw_poses, state.intrinsics
+            )
+            camera = replace(camera, warped=warped)
         shape = (state.latent.shape[1], self.network.config.chunk_size, *state.latent.shape[-2:])
         sigmas = self.config.sigmas
         noises = [
@@ -232,6 +246,7 @@ class WorldModel:
             text=state.text,
             decoder=tuple(memory),
             latent=x_0[:, :, -1],
+            picture=pixels[:, :, -1].float(),
             last_pose=raw_poses[:, -1],
             intrinsics=state.intrinsics,
             seeds=state.seeds,

@@ -28,6 +28,8 @@ class WorldState:
     """Last input frame of every causal layer of the decoder."""
     latent: Float[Tensor, "b c y x"]
     """Latest latent frame, float32."""
+    picture: Float[Tensor, "b 3 h w"]
+    """Last raw frame as decoded, in [-1, 1]."""
     last_pose: Float[Tensor, "b 4 4"]
     """world_from_camera of the last raw frame [m], float64: the origin of ``network``."""
     intrinsics: Float[Tensor, "b 4"]
@@ -55,6 +57,7 @@ class WorldState:
             text=self.text.select(indices),
             decoder=tuple(t[rows.to(t.device)] for t in self.decoder),
             latent=self.latent[rows.to(self.latent.device)],
+            picture=self.picture[rows.to(self.picture.device)],
             last_pose=self.last_pose[rows],
             intrinsics=self.intrinsics[rows],
             seeds=self.seeds[rows],
@@ -77,6 +80,7 @@ class WorldState:
                 torch.cat(parts) for parts in zip(*(s.decoder for s in states), strict=True)
             ),
             latent=torch.cat([s.latent for s in states]),
+            picture=torch.cat([s.picture for s in states]),
             last_pose=torch.cat([s.last_pose for s in states]),
             intrinsics=torch.cat([s.intrinsics for s in states]),
             seeds=torch.cat([s.seeds for s in states]),
@@ -90,6 +94,7 @@ class WorldState:
             text=self.text.to(device),
             decoder=tuple(t.to(device) for t in self.decoder),
             latent=self.latent.to(device),
+            picture=self.picture.to(device),
             last_pose=self.last_pose,
             intrinsics=self.intrinsics,
             seeds=self.seeds,
@@ -100,6 +105,7 @@ class WorldState:
         """All tensors by name."""
         named = {
             "latent": self.latent,
+            "picture": self.picture,
             "last_pose": self.last_pose,
             "intrinsics": self.intrinsics,
             "seeds": self.seeds,

@@ -72,6 +72,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> str:
             sink=False,
             camera_unit_m=10.0,
             plucker_first_group="repeat",
+            warp_condition=True,
+            prediction="x_0",
         )
     )
     autoencoder = VideoAutoencoder(

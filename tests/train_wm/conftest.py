@@ -30,6 +30,8 @@ TINY_NETWORK = SanaWMConfig(
     softmax_camera_scale="head_dim",
     camera_unit_m=10.0,
     plucker_first_group="repeat",
+    warp_condition=True,
+    prediction="x_0",
 )
 
 

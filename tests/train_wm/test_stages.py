@@ -6,6 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sanawm_gym.camera import CameraRig, camera_poses
+from sanawm_gym.geometry import planar_pose
 from sanawm_gym.train_wm.autoencoder_stage import AutoencoderStageConfig, run_autoencoder_stage
 from sanawm_gym.train_wm.bundle_stage import BundleStageConfig, run_bundle_stage
 from sanawm_gym.train_wm.clip_stage import (
@@ -39,7 +41,6 @@ def stream(latents: Path, autoencoder: Path, run: TrainerConfig) -> StreamStageC
         model=TINY_NETWORK,
         piece=5,
         lanes_per_process=2,
-        own_context=0.5,
     )
 
 
@@ -153,12 +154,14 @@ def test_a_bundled_world_starts_and_steps(
     assert list_contexts(folder) == ["000", "001"]
     context = load_context("001", folder)
     world = WorldModel.from_pretrained(folder, dtype="float32")
+    mount = camera_poses(planar_pose(0.0, 0.0, 0.0), CameraRig(z=context.camera_height))
+    poses = mount @ context.poses[None]
     state = world.start(
         context.frames[None],
         prompts=[context.caption],
         intrinsics=context.intrinsics.as_array()[None],
         seeds=[0],
-        poses=context.poses[None],
+        poses=poses,
     )
-    frames, _ = world.step(state, context.poses[None, -1:].repeat(4, axis=1))
+    frames, _ = world.step(state, poses[:, -1:].repeat(4, axis=1))
     assert frames.shape == (1, 4, 72, 128, 3)

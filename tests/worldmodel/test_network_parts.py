@@ -13,6 +13,7 @@ import torch
 from sanawm_gym.worldmodel import ucpe
 from sanawm_gym.worldmodel.camera_condition import clip_camera, moving_camera, stream_camera
 from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
+from sanawm_gym.worldmodel.flow import NUM_TIMESTEPS, velocity_to_x_0
 from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.plucker import plucker_map
 from sanawm_gym.worldmodel.rope import axis_pairs, frame_shift_matrix, rotary_tables, rotate
@@ -175,7 +176,13 @@ def test_short_convolution_is_causal_and_mirrored_within_chunks() -> None:
 
 def test_fresh_network_is_the_zero_velocity_with_identity_blocks() -> None:
     network = SanaWM(
-        dataclasses.replace(DRIVE, caption_channels=64, num_layers=2, init_dt_bias=(-4.0, -1.0))
+        dataclasses.replace(
+            DRIVE,
+            num_layers=2,
+            init_dt_bias=(-4.0, -1.0),
+            warp_condition=False,
+            prediction="velocity",
+        )
     )
     text = network.encode_text(
         torch.randn(1, 3, DRIVE.caption_channels), torch.ones(1, 3, dtype=torch.bool)
@@ -187,6 +194,24 @@ def test_fresh_network_is_the_zero_velocity_with_identity_blocks() -> None:
     torch.testing.assert_close(
         torch.nn.functional.silu(attention.output_gate.bias), torch.ones(DRIVE.hidden_size)
     )
+
+
+@torch.no_grad()
+def test_a_fresh_network_with_a_warped_picture_predicts_that_picture(
+    make_scene: Callable[..., Any],
+) -> None:
+    network = SanaWM(dataclasses.replace(DRIVE, num_layers=1))
+    scene = make_scene(network.config, 2)
+    camera = clip_camera(
+        scene.raw_poses, scene.intrinsics_px, config=network.config, **scene.geometry
+    )
+    text = scene.text(network)
+    with pytest.raises(ValueError, match="warp_condition"):
+        network(scene.x, scene.timestep, text, camera)
+    warped = torch.randn_like(scene.x)
+    sigma = torch.full((2, 2), 0.7)
+    v = network(scene.x, NUM_TIMESTEPS * sigma, text, dataclasses.replace(camera, warped=warped))
+    torch.testing.assert_close(velocity_to_x_0(scene.x, v, sigma), warped)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])

@@ -33,8 +33,12 @@ def camera_of(
 ) -> tuple[CameraCondition, torch.Tensor | None]:
     arguments = {"config": config, **scene.geometry}
     if moving:
-        return moving_camera(scene.raw_poses, scene.intrinsics_px, **arguments)
-    return clip_camera(scene.raw_poses, scene.intrinsics_px, **arguments), None
+        camera, transport = moving_camera(scene.raw_poses, scene.intrinsics_px, **arguments)
+    else:
+        camera, transport = clip_camera(scene.raw_poses, scene.intrinsics_px, **arguments), None
+    if config.warp_condition:
+        camera = dataclasses.replace(camera, warped=torch.randn_like(scene.x))
+    return camera, transport
 
 
 def run_steps(
@@ -58,16 +62,19 @@ def run_steps(
 
 @pytest.mark.parametrize("sink", [False, True])
 @pytest.mark.parametrize("moving", [False, True])
+@pytest.mark.parametrize("warped", [False, True])
 @torch.no_grad()
 def test_unroll_equals_repeated_steps(
     sink: bool,
     moving: bool,
+    warped: bool,
     tiny: SanaWMConfig,
     make_network: Callable[..., SanaWM],
     make_scene: Callable[..., Any],
     relative_error: Callable[..., float],
 ) -> None:
-    network = make_network(causal(tiny, sink=sink))
+    changes = {"warp_condition": warped, "prediction": "x_0" if warped else "velocity"}
+    network = make_network(causal(tiny, sink=sink, **changes))
     scene = make_scene(network.config, NUM_FRAMES)
     camera, transport = camera_of(scene, network.config, moving)
     text = scene.text(network)

@@ -12,7 +12,7 @@ class VideoAutoencoderConfig:
     The spatial stride is ``2 * patch_size``: a pixel-to-channel patch, then one learnt halving.
     """
 
-    latent_channels: int = 24
+    latent_channels: int = 16
     """Channels of a latent cell."""
     temporal_stride: int = 4
     """Raw frames packed into one latent frame; the first latent holds the first frame alone."""

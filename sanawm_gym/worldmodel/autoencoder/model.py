@@ -107,12 +107,8 @@ class VideoAutoencoder(nn.Module):
         Raises:
             ValueError: If the number of frames or a side does not fit the strides.
         """
-        b, _, f, h, w = frames.shape
-        s, patch, stride = (
-            self.config.temporal_stride,
-            self.config.patch_size,
-            self.config.spatial_stride,
-        )
+        _, _, f, h, w = frames.shape
+        s, stride = self.config.temporal_stride, self.config.spatial_stride
         if (f - 1) % s:
             raise ValueError(
                 f"got {f} frames, expected a multiple of {s} plus 1: drop the last {(f - 1) % s}"
@@ -122,17 +118,28 @@ class VideoAutoencoder(nn.Module):
                 f"got pictures of {w}x{h}, expected sides divisible by {stride}: resize or crop"
             )
         padded = torch.cat([frames[:, :, :1].expand(-1, -1, s - 1, -1, -1), frames], dim=2)
-        patches = rearrange(
-            padded,
-            "b c (t s) (h p) (w q) -> (b t) (s c p q) h w",
-            s=s,
-            p=patch,
-            q=patch,
-        )
-        moments = self.encoder(patches, FrameMemory(b))
-        moments = rearrange(moments, "(b t) c y x -> b c t y x", b=b)
-        mean, log_variance = moments.chunk(2, dim=1)
+        mean, log_variance = self._moments(padded)
         return mean, log_variance.clamp(self.config.min_log_variance, 10.0)
+
+    def _moments(self, groups: Float[Tensor, "b 3 f h w"]) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of whole groups of s frames."""
+        s, patch = self.config.temporal_stride, self.config.patch_size
+        patches = rearrange(
+            groups, "b c (t s) (h p) (w q) -> (b t) (s c p q) h w", s=s, p=patch, q=patch
+        )
+        moments = self.encoder(patches, FrameMemory(groups.shape[0]))
+        mean, log_variance = rearrange(
+            moments, "(b t) c y x -> b c t y x", b=groups.shape[0]
+        ).chunk(2, dim=1)
+        return mean, log_variance
+
+    def encode_group(self, frames: Float[Tensor, "b 3 s h w"]) -> Float[Tensor, "b c 1 y x"]:
+        """Normalised latent of one full group of frames without its past.
+
+        :meth:`encode` gives the same group a slightly different latent, because there the encoder
+        sees the group before it.
+        """
+        return self.normalize(self._moments(frames)[0])
 
     def encode(self, frames: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b c t y x"]:
         """Normalised posterior mode of a clip; same arguments and errors as :meth:`posterior`."""
