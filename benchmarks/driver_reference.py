@@ -5,14 +5,16 @@ counts as on the road when the middle of the car never left it (`truth["on_road"
 time; the drive itself goes on until the environment ends it (wholly beyond the edge, or a
 collision) or the time is up. Collisions are counted on their own: a driver that was on the road
 until then has not been there for the full time, so it is not counted as on the road either. The
-interval is Wilson's for a share, 95 %.
+interval is Wilson's for a share, 95 %. The driver `expert` is the good driver that the cloned one
+imitates; it knows the truth, so its row says what the roads and the other cars allow.
 
-    python benchmarks/driver_reference.py --policies cloned constant --out results/driver.json
+    python benchmarks/driver_reference.py --policies cloned expert constant --out driver.json
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,10 @@ import tyro
 from report import Report
 from tqdm import tqdm
 
-from sanawm_gym.agents import load_policy
+from sanawm_gym.agents import Policy, load_policy
+from sanawm_gym.agents.policy import Action, Observation
+
+EXPERT = "expert"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +37,7 @@ class Options:
     """Who drives where.
 
     Attributes:
-        policies: Drivers: cloned, constant, random or files of weights.
+        policies: Drivers: cloned, expert, constant, random or files of weights.
         drives: Drives of each, >= 1.
         seconds: Length of a drive [s], > 0.
         vehicles: Other cars near the own one, 0-12; 2 is light traffic.
@@ -50,9 +55,26 @@ class Options:
     out: Path | None = None
 
 
-def drive(env: gym.Env[Any, Any], policy_name: str, world_seed: int) -> dict[str, Any]:
+class Expert:
+    """The good driver of an environment; it does not look."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self._act = env.get_wrapper_attr("expert_action")
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Nothing to forget."""
+
+    def act(self, observation: Observation) -> Action:
+        """What is right in the environment's present state."""
+        return np.asarray(self._act(), dtype=np.float32)[None]
+
+
+def policy_of(env: gym.Env[Any, Any], name: str) -> Policy:
+    return Expert(env) if name == EXPERT else load_policy(name)
+
+
+def drive(env: gym.Env[Any, Any], policy: Policy, world_seed: int) -> dict[str, Any]:
     """One drive; what became of it."""
-    policy = load_policy(policy_name)
     seed = world_seed % 2**31
     observation, info = env.reset(seed=seed, options={"world_seed": world_seed})
     policy.reset([seed])
@@ -108,14 +130,14 @@ def main(options: Options) -> None:
         disable_env_checker=True,
     )
     results: dict[str, list[dict[str, Any]]] = {}
-    for policy in options.policies:
-        load_policy(policy)  # an unknown driver is refused before anybody drives
-    for policy in options.policies:
-        results[policy] = []
-        bar = tqdm(range(options.drives), desc=policy, unit="drive")
+    # An unknown driver is refused before anybody drives.
+    drivers = {name: policy_of(env, name) for name in options.policies}
+    for name, policy in drivers.items():
+        results[name] = []
+        bar = tqdm(range(options.drives), desc=name, unit="drive")
         for index in bar:
-            results[policy].append(drive(env, policy, options.seed + index))
-            kept = sum(one["kept_the_road"] for one in results[policy])
+            results[name].append(drive(env, policy, options.seed + index))
+            kept = sum(one["kept_the_road"] for one in results[name])
             bar.set_postfix(on_road=f"{kept}/{index + 1}")
     env.close()
     Report(

@@ -79,6 +79,22 @@ class ClonedDriver(nn.Module):
         return torch.tanh(self.head(F.silu(self.join(joined))))
 
 
+def load_driver(path: Path | None) -> ClonedDriver:
+    """A driver with the weights of a file, or with fresh ones.
+
+    Raises:
+        ValueError: If the file cannot be read or does not fit the network.
+    """
+    driver = ClonedDriver(ClonedDriverConfig())
+    if path is None:
+        return driver
+    try:
+        driver.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold a cloned driver: {error}") from error
+    return driver
+
+
 class ClonedPolicy:
     """A trained :class:`ClonedDriver` behind the :class:`~sanawm_gym.agents.policy.Policy` face.
 
@@ -96,12 +112,7 @@ class ClonedPolicy:
         Raises:
             ValueError: If the file cannot be read or does not fit the network.
         """
-        driver = ClonedDriver(ClonedDriverConfig())
-        try:
-            driver.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{path} does not hold a cloned driver: {error}") from error
-        return cls(driver)
+        return cls(load_driver(path))
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Nothing to forget: the driver has no memory."""

@@ -3,13 +3,14 @@
 A network that has only ever continued recordings does not know what its own mistakes look like, and
 a minute of them washes a road away. Here lanes carry the network's *own* past: each step draws the
 next few latent frames of a drive that may already be long, along recorded cameras, and a critic
-compares short windows of it with recorded windows of the same motion. No drawn frame is regressed
-onto the recording: after a few seconds the true future is no longer determined by what was drawn,
-and regression would teach the mean of all futures, a grey blur.
+compares consecutive frames of it with recorded frames of the same motion. Only right after its true
+beginning is a drive also compared with the recording frame by frame: after a second or so the true
+future is no longer determined by what was drawn, and regression would teach the mean of all
+futures, a grey blur.
 
 The teacher-forced loss of the ``streaming`` stage goes on beside it, so that the answer to the
-wheel is not traded away for looks. [source: self forcing, Huang et al. 2025, arXiv 2506.08009, with
-its adversarial variant]
+wheel is not traded away for looks; its predictions are shown to the critic too. [source: self
+forcing, Huang et al. 2025, arXiv 2506.08009, with its adversarial variant]
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sanawm_gym.train_wm.critic import Critic, critic_losses, motion_features
+from sanawm_gym.train_wm.critic import Critic, appearance_error, critic_losses
 from sanawm_gym.train_wm.lanes import Lanes, Piece
 from sanawm_gym.train_wm.stream_stage import (
     StreamBatch,
@@ -36,6 +38,9 @@ from sanawm_gym.worldmodel.noise import mix_seed
 from sanawm_gym.worldmodel.sampler import sample_chunk
 from sanawm_gym.worldmodel.state import SanaWMState
 
+NUM_JUDGED = 2
+"""Raw pictures, the last ones of a latent frame, that the critic sees together."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelfForcingStageConfig(StreamStageConfig):
@@ -47,17 +52,21 @@ class SelfForcingStageConfig(StreamStageConfig):
     """Own drives in progress at any time."""
     own_piece: int = 3
     """Latent frames drawn with gradients each step."""
-    critic_window: int = 3
-    """Latent frames that the critic sees together, at most ``own_piece``."""
     young_pieces: int = 1
     """Pieces after its true beginning for which an own drive is still compared with the recording
     frame by frame; later the recording is only one of many futures."""
     young_weight: float = 1.0
     """Weight of that comparison beside the velocity error."""
+    appearance_weight: float = 0.5
+    """Weight of the difference in colour, contrast and sharpness, row by row of the picture, from
+    the recording of the same place and hour (`critic.appearance_error`)."""
     adversarial_weight: float = 0.1
     """Weight of the generator's loss beside the velocity error."""
-    penalty: float = 0.05
-    """Weight of the critic's zero-centred gradient penalty."""
+    critic_rate: float = 2.0
+    """Learning rate of the critic over that of the network."""
+    critic_weight: float = 0.1
+    """Weight of the critic's own loss. Adam does not see it; it keeps the critic's gradient from
+    dominating the norm that is clipped."""
     sigmas: tuple[float, ...] = (1.0,)
     """Noise levels of the streaming sampler that is trained."""
 
@@ -69,7 +78,6 @@ class OwnBatch:
     teacher: StreamBatch
     piece: Piece
     eps: Tensor
-    jitter: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,6 @@ class OwnDrive:
     """Memory of the decoder."""
     picture: Float[Tensor, "1 3 h w"]
     """Last picture, in [-1, 1]."""
-    tail: Float[Tensor, "2 c y x"]
-    """Last two latent frames."""
     age: int
     """Pieces drawn since the drive began."""
 
@@ -91,9 +97,9 @@ class OwnDrive:
 class SelfForcingWeights(WorldWeights):
     """Network and text encoder, and the critic that is thrown away afterwards."""
 
-    def __init__(self, base: WorldWeights, window: int) -> None:
+    def __init__(self, base: WorldWeights) -> None:
         super().__init__(base.network, base.text_encoder)
-        self.critic = Critic(base.network.config.in_channels, window=window)
+        self.critic = Critic(NUM_JUDGED)
 
 
 class SelfForcingObjective(StreamObjective):
@@ -102,11 +108,15 @@ class SelfForcingObjective(StreamObjective):
     def __init__(self, config: SelfForcingStageConfig, device: torch.device) -> None:
         super().__init__(config, device)
         self.own = config
-        self.student = SelfForcingWeights(self.weights, config.critic_window).to(device)
+        self.student = SelfForcingWeights(self.weights).to(device)
         self.weights = self.student
         self._own_lanes: Lanes | None = None
         self._own_resumed: dict[str, list[int]] | None = None
         self._drives: dict[int, OwnDrive] = {}
+
+    def learning_rate_factor(self, name: str) -> float:
+        """The critic learns faster than what it judges."""
+        return self.own.critic_rate if name.startswith("critic.") else 1.0
 
     def batch(self, step: int, rank: int, num_ranks: int) -> OwnBatch:  # type: ignore[override]
         """The teacher's batch, the own lanes' next pieces and their noise."""
@@ -128,56 +138,55 @@ class SelfForcingObjective(StreamObjective):
         piece = self._own_lanes.read(lanes)
         generator = torch.Generator().manual_seed(mix_seed(seed, step))
         shape = (len(own.sigmas), *piece.latents.shape)
-        windows = (count, own.critic_window, piece.latents.shape[1], *piece.latents.shape[-2:])
         return OwnBatch(
             teacher=super().batch(step, rank, num_ranks),
             piece=piece,
             eps=torch.randn(shape, generator=generator),
-            jitter=0.05 * torch.randn(windows, generator=generator),
         )
 
     def forward(self, batch: OwnBatch) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
         """Sum of the velocity error, the error of young own frames, generator's and critic's."""
+        own, piece = self.own, batch.piece
         loss, metrics = super().forward(batch.teacher)
-        piece = batch.piece
         going = [row for row, first in enumerate(piece.begins) if not first]
         beginning = [row for row, first in enumerate(piece.begins) if first]
         if beginning:
             self._begin(piece.select(beginning))
         if not going:
             return loss, metrics
-        own = self.own
-        eps = batch.eps[:, going].to(self.device)
         piece = piece.select(going)
-        young = [self._drives[lane].age < own.young_pieces for lane in piece.lanes]
-        drawn, before = self._draw(piece, eps)
+        ages = torch.tensor([self._drives[lane].age for lane in piece.lanes])
+        drawn = self._draw(piece, batch.eps[:, going].to(self.device))
         real = piece.latents.to(self.device)
         error = ((drawn - real).square() * self.channel_weights).mean(dim=(1, 2, 3, 4))
-        determined = torch.tensor(young, device=self.device).float()
-        young_error = (error * determined).sum() / determined.sum().clamp_min(1.0)
-        window = own.critic_window
-        motion = motion_features(piece.camera, own.model.camera_unit_m).to(self.device)
-        critic_loss, generator_loss = critic_losses(
-            self.student.critic,
-            real.transpose(1, 2)[:, -window:],
-            torch.cat([before, drawn.transpose(1, 2)], dim=1)[:, -window:],
-            motion[:, -window:],
-            penalty=own.penalty,
-            noise=batch.jitter[going].to(self.device),
-        )
+        young = (ages < own.young_pieces).to(error)
+        young_error = (error * young).sum() / young.sum().clamp_min(1.0)
+        with torch.no_grad():
+            recorded = self._judged(real)
+        continued = self._judged(drawn)
+        appearance = appearance_error(continued, recorded)
+        critic_loss, generator_loss = critic_losses(self.student.critic, recorded, continued)
         total = (
             loss
             + own.young_weight * young_error
+            + own.appearance_weight * appearance
             + own.adversarial_weight * generator_loss
-            + critic_loss
+            + own.critic_weight * critic_loss
         )
         return total, {
             **metrics,
             "own_error": error.mean().detach(),
             "own_deviation": drawn.detach().std() / real.std(),
+            "appearance": appearance.detach(),
             "critic": critic_loss.detach(),
             "generator": generator_loss.detach(),
         }
+
+    def _judged(self, latents: Float[Tensor, "b c t y x"]) -> Float[Tensor, "n 3 j h w"]:
+        """The last raw pictures of every latent frame but the first, each behind the one before."""
+        pairs = torch.stack([latents[:, :, :-1], latents[:, :, 1:]])
+        pairs = rearrange(pairs, "k b c t y x -> (b t) c k y x")
+        return self.autoencoder[0].decode(pairs)[:, :, -NUM_JUDGED:].float()
 
     @torch.no_grad()
     def _begin(self, piece: Piece) -> None:
@@ -199,12 +208,11 @@ class SelfForcingObjective(StreamObjective):
                 network=unrolled.state_after.select([row]),
                 decoder=[x[row : row + 1].float() for x in memory],
                 picture=frames[row : row + 1, :, -1].float(),
-                tail=latents[row, :, -2:].transpose(0, 1),
                 age=0,
             )
 
-    def _draw(self, piece: Piece, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Go on with the rows' drives; returns the new latents and the two before them.
+    def _draw(self, piece: Piece, eps: Tensor) -> Float[Tensor, "b c t y x"]:
+        """Go on with the rows' drives; returns the new latents.
 
         Gradients pass from frame to frame through the network's state, not through pictures.
         """
@@ -215,7 +223,6 @@ class SelfForcingObjective(StreamObjective):
         state = SanaWMState.concat([drive.network for drive in drives])
         memory = [torch.cat(x) for x in zip(*(d.decoder for d in drives), strict=True)]
         picture = torch.cat([drive.picture for drive in drives])
-        before = torch.stack([drive.tail for drive in drives])
         seen_from, frames = piece.last_pose, []
         for index in range(piece.latents.shape[2]):
             state = state.reanchor(piece.transport[:, index].to(self.device))
@@ -223,7 +230,14 @@ class SelfForcingObjective(StreamObjective):
             poses = piece.poses[:, index]
             if self.own.model.warp_condition:
                 with torch.no_grad():
-                    warped = warped_latent(autoencoder, picture, seen_from, poses, piece.intrinsics)
+                    warped = warped_latent(
+                        autoencoder,
+                        picture,
+                        seen_from,
+                        poses,
+                        piece.intrinsics,
+                        self.own.model.warp_sharpening,
+                    )
                 now = replace(now, warped=warped)
             noises = list(eps[:, :, :, index : index + 1])
             x_0 = sample_chunk(network, noises, self.own.sigmas, text, now, state)
@@ -234,17 +248,15 @@ class SelfForcingObjective(StreamObjective):
             picture, seen_from = pixels[:, :, -1].float(), poses[:, -1]
             frames.append(x_0)
         drawn = torch.cat(frames, dim=2)
-        tails = torch.cat([before, drawn.detach().transpose(1, 2)], dim=1)[:, -2:]
         kept = state.detach()
         for row, (lane, drive) in enumerate(zip(piece.lanes, drives, strict=True)):
             self._drives[lane] = OwnDrive(
                 network=kept.select([row]),
                 decoder=[x[row : row + 1].float() for x in memory],
                 picture=picture[row : row + 1],
-                tail=tails[row],
                 age=drive.age + 1,
             )
-        return drawn, before
+        return drawn
 
     def progress(self) -> dict[str, Any]:
         """Teacher lanes, own lanes and their drives."""
@@ -267,7 +279,6 @@ class SelfForcingObjective(StreamObjective):
             moved = {
                 "decoder": [x.to(self.device) for x in drive["decoder"]],
                 "picture": drive["picture"].to(self.device),
-                "tail": drive["tail"].to(self.device),
             }
             self._drives[lane] = OwnDrive(network=states[lane], age=drive["age"], **moved)
 

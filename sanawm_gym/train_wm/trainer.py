@@ -103,6 +103,10 @@ class Objective(nn.Module, ABC):
     def export(self, weights: nn.Module, out: Path) -> None:
         """Write the finished weights for the next stage."""
 
+    def learning_rate_factor(self, name: str) -> float:
+        """Learning rate of the trained parameter ``name`` over that of the run."""
+        return 1.0
+
     def progress(self) -> dict[str, Any]:
         """Whatever beside the weights a resumed run needs; tensors and plain values."""
         return {}
@@ -136,7 +140,7 @@ def train(make_objective: Callable[[torch.device], Objective], config: TrainerCo
     average = AveragedModel(objective.trained(), multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     average.requires_grad_(False)
     optimizer = torch.optim.AdamW(
-        _parameter_groups(objective.trained(), config.weight_decay),
+        _parameter_groups(objective, config.weight_decay),
         lr=config.learning_rate,
         betas=config.betas,
     )
@@ -205,7 +209,7 @@ class _Run:
     def _optimizer_step(self) -> dict[str, Tensor]:
         rate = self.config.learning_rate * learning_rate_factor(self.step, self.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         metrics: dict[str, Tensor] = {}
         for part in range(self.config.accumulation):
             batch = self.objective.batch(
@@ -321,10 +325,13 @@ def learning_rate_factor(step: int, config: TrainerConfig) -> float:
     return 0.02 + 0.98 * shape
 
 
-def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in module.parameters() if p.requires_grad and p.ndim < 2]
+def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters by what is asked of the optimiser; vectors are not decayed."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in objective.trained().named_parameters():
+        decay = weight_decay if parameter.ndim >= 2 else 0.0
+        groups.setdefault((decay, objective.learning_rate_factor(name)), []).append(parameter)
     return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, "factor": factor}
+        for (decay, factor), parameters in groups.items()
     ]

@@ -62,6 +62,9 @@ class SanaWMConfig:
             ahead.
         warp_condition: Show the network, beside the noisy latents, the latents of the last picture
             carried over the ground plane (`ground_warp`). Ours; the released model has none.
+        warp_sharpening: How much of what a small blur takes from a drawn picture is added to it
+            before it is warped, >= 0. A stream that redraws its own pictures loses a little of
+            every edge at every step; this puts it back.
         prediction: What the last layer stands for. "velocity" is the released one. "x_0": it is the
             clean latent (with `warp_condition`, what to add to the warped one), from which the
             velocity follows as (x_sigma - x_0) / sigma; a small network then need not carry the
@@ -98,6 +101,7 @@ class SanaWMConfig:
     plucker_first_group: Literal["lookahead", "repeat"] = "lookahead"
     camera_state_limit: float | None = None
     warp_condition: bool = False
+    warp_sharpening: float = 0.0
     prediction: Literal["velocity", "x_0"] = "velocity"
     init_beta_bias: float = 5.0
     init_dt_bias: tuple[float, float] = (-5.0, -5.0)
@@ -131,6 +135,8 @@ class SanaWMConfig:
             raise ValueError(
                 f"got camera_state_limit={self.camera_state_limit}, expected None or > 0."
             )
+        if not self.warp_sharpening >= 0:
+            raise ValueError(f"got warp_sharpening={self.warp_sharpening}, expected >= 0.")
         if not self.camera_unit_m > 0:
             raise ValueError(f"got camera_unit_m={self.camera_unit_m}, expected > 0 metres.")
 
@@ -201,6 +207,7 @@ DRIVE = SanaWMConfig(
     camera_state_limit=3e4,
     plucker_first_group="repeat",
     warp_condition=True,
+    warp_sharpening=0.2,
     prediction="x_0",
     init_beta_bias=2.0,
     init_dt_bias=(-4.0, -0.5),

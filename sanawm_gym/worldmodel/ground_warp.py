@@ -87,12 +87,21 @@ def warp_over_ground(
     return frames
 
 
+def fine_detail(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """What a binomial blur of 5 x 5 pixels takes away from pictures."""
+    kernel = pictures.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    weight = torch.outer(kernel, kernel).expand(pictures.shape[1], 1, 5, 5)
+    padded = F.pad(pictures, (2, 2, 2, 2), mode="replicate")
+    return pictures - F.conv2d(padded, weight, groups=pictures.shape[1])
+
+
 def warped_latent(
     autoencoder: VideoAutoencoder,
     picture: Float[Tensor, "b 3 h w"],
     seen_from: Float[Tensor, "b 4 4"],
     poses: Float[Tensor, "b s 4 4"],
     intrinsics: Float[Tensor, "b 4"],
+    sharpening: float = 0.0,
 ) -> Float[Tensor, "b c 1 y x"]:
     """Latent of the warped pictures of one latent frame, float32.
 
@@ -102,7 +111,11 @@ def warped_latent(
         seen_from: Its world_from_camera [m].
         poses: world_from_camera of the s raw frames that follow [m].
         intrinsics: fx, fy, cx, cy [px].
+        sharpening: See `SanaWMConfig.warp_sharpening`.
     """
+    if sharpening:
+        crisp = picture + sharpening * fine_detail(picture)
+        picture = crisp.clamp(-1.0, 1.0)
     places = (x.to(picture.device) for x in (seen_from, poses, intrinsics))
     drawn = warp_over_ground(picture, *places).transpose(1, 2)
     return autoencoder.encode_group(drawn.to(autoencoder.encoder.patch.weight.dtype)).float()

@@ -220,7 +220,12 @@ class WorldModel:
         if self.network.config.warp_condition:
             check_camera_height(raw_poses)
             warped = warped_latent(
-                self.autoencoder, state.picture, state.last_pose, raw_poses, state.intrinsics
+                self.autoencoder,
+                state.picture,
+                state.last_pose,
+                raw_poses,
+                state.intrinsics,
+                self.network.config.warp_sharpening,
             )
             camera = replace(camera, warped=warped)
         shape = (state.latent.shape[1], self.network.config.chunk_size, *state.latent.shape[-2:])

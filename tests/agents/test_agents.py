@@ -8,7 +8,7 @@ import torch
 
 from sanawm_gym.agents import Policy, load_policy
 from sanawm_gym.agents.cloned import ClonedDriver, ClonedDriverConfig
-from sanawm_gym.agents.cloning import CloningConfig, augment, clone
+from sanawm_gym.agents.cloning import CloningConfig, augment, clone, driving_loss
 from sanawm_gym.envs.reference.record import RecordConfig, record
 
 
@@ -51,16 +51,22 @@ def test_a_file_that_holds_no_driver_is_refused(tmp_path: Path) -> None:
         load_policy(path)
 
 
-def test_a_mirrored_picture_steers_the_other_way() -> None:
+def test_augmented_pictures_differ_and_keep_their_layout() -> None:
     torch.manual_seed(0)
-    camera = torch.zeros(64, 8, 8, 3, dtype=torch.uint8)
-    camera[:, :, :4] = 200
-    steer = torch.tensor([[0.5, 0.2]]).expand(64, 2)
-    mirrored, action = augment(camera, steer)
-    bright_left = mirrored[:, :, :4].float().mean((1, 2, 3)) > 100
-    torch.testing.assert_close(action[:, 0] > 0, bright_left)
-    torch.testing.assert_close(action[:, 1], steer[:, 1])
-    assert 0 < int(bright_left.sum()) < 64
+    camera = torch.full((64, 8, 8, 3), 60, dtype=torch.uint8)
+    camera[:, :, :4] = 180
+    for _ in range(4):
+        seen = augment(camera).float()
+        assert seen.shape == camera.shape
+        assert (seen[:, :, :3].mean((1, 2, 3)) > seen[:, :, 5:].mean((1, 2, 3)) + 50).all()
+        assert seen.mean((1, 2, 3)).std() > 5
+
+
+def test_a_missed_brake_costs_more_than_a_missed_throttle() -> None:
+    brake, throttle = torch.tensor([[0.0, -1.0]]), torch.tensor([[0.0, 1.0]])
+    missed = torch.zeros(1, 2)
+    assert driving_loss(missed, brake) > 2 * driving_loss(missed, throttle)
+    assert driving_loss(brake, brake) == 0
 
 
 def test_the_driver_is_small() -> None:
@@ -71,8 +77,21 @@ def test_the_driver_is_small() -> None:
 def test_cloning_writes_a_driver_that_loads(tmp_path: Path) -> None:
     data = record(RecordConfig(out=tmp_path / "data", episodes=2, seconds=6.0, seed=6))
     out = tmp_path / "driver.safetensors"
-    clone(CloningConfig(data=data, out=out, steps=10, batch_size=8))
+    clone(CloningConfig(data=(data,), out=out, steps=10, batch_size=8))
     policy = load_policy(out)
     first = policy.act(observation(2))
     assert first.shape == (2, 2)
     np.testing.assert_array_equal(first, policy.act(observation(2)))
+
+
+def test_cloning_goes_on_from_earlier_weights(tmp_path: Path) -> None:
+    data = record(RecordConfig(out=tmp_path / "data", episodes=2, seconds=2.0, seed=6))
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    clone(CloningConfig(data=(data,), out=first, steps=2, batch_size=8))
+    clone(
+        CloningConfig(
+            data=(data,), out=second, init=first, steps=1, batch_size=8, learning_rate=1e-9
+        )
+    )
+    one, other = load_policy(first), load_policy(second)
+    np.testing.assert_allclose(one.act(observation(2)), other.act(observation(2)), atol=2e-3)
