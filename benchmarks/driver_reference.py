@@ -4,7 +4,8 @@ Every drive has a road of its own, from seeds that no recording uses, and a few 
 counts as on the road when the middle of the car never left it (`truth["on_road"]`) in the whole
 time; the drive itself goes on until the environment ends it (wholly beyond the edge, or a
 collision) or the time is up. Collisions are counted on their own: a driver that was on the road
-until then has not been there for the full time, so it is not counted as on the road either. The
+until then has not been there for the full time, so it is not counted as on the road either. A
+driver that hardly moves is on the road, too: drives slower than 1 m/s on average are counted. The
 interval is Wilson's for a share, 95 %. The driver `expert` is the good driver that the cloned one
 imitates; it knows the truth, so its row says what the roads and the other cars allow.
 
@@ -115,6 +116,7 @@ def row_of(policy: str, drives: list[dict[str, Any]]) -> list[str]:
         f"{kept} of {count} = {100 * kept / count:.0f} % ({100 * low:.0f} to {100 * high:.0f})",
         str(sum(one["left_the_road"] for one in drives)),
         str(sum(one["crashed"] for one in drives)),
+        str(sum(one["metres"] < one["seconds"] for one in drives)),
         f"{metres:.0f} m, {np.mean([one['seconds'] for one in drives]):.0f} s",
         f"{metres / max(1e-9, float(np.mean([one['seconds'] for one in drives]))):.1f} m/s",
         f"{np.median([one['lane_offset_m'] for one in drives]):.2f} m",
@@ -147,6 +149,7 @@ def main(options: Options) -> None:
             "whole drive on the road (95 %)",
             "left the road",
             "collided",
+            "stood",
             "mean way and time",
             "speed",
             "off the lane's middle",

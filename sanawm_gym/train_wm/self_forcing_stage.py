@@ -55,9 +55,9 @@ class SelfForcingStageConfig(StreamStageConfig):
     young_pieces: int = 1
     """Pieces after its true beginning for which an own drive is still compared with the recording
     frame by frame; later the recording is only one of many futures."""
-    young_weight: float = 1.0
+    young_weight: float = 0.5
     """Weight of that comparison beside the velocity error."""
-    appearance_weight: float = 0.5
+    appearance_weight: float = 1.0
     """Weight of the difference in colour, contrast and sharpness, row by row of the picture, from
     the recording of the same place and hour (`critic.appearance_error`)."""
     adversarial_weight: float = 0.1

@@ -63,8 +63,8 @@ class SanaWMConfig:
         warp_condition: Show the network, beside the noisy latents, the latents of the last picture
             carried over the ground plane (`ground_warp`). Ours; the released model has none.
         warp_sharpening: How much of what a small blur takes from a drawn picture is added to it
-            before it is warped, >= 0. A stream that redraws its own pictures loses a little of
-            every edge at every step; this puts it back.
+            before it is warped, per metre that the camera then moves, >= 0. A stream that redraws
+            its own pictures loses a little of every edge on the way; this puts it back.
         prediction: What the last layer stands for. "velocity" is the released one. "x_0": it is the
             clean latent (with `warp_condition`, what to add to the warped one), from which the
             velocity follows as (x_sigma - x_0) / sigma; a small network then need not carry the
@@ -207,7 +207,7 @@ DRIVE = SanaWMConfig(
     camera_state_limit=3e4,
     plucker_first_group="repeat",
     warp_condition=True,
-    warp_sharpening=0.2,
+    warp_sharpening=0.08,
     prediction="x_0",
     init_beta_bias=2.0,
     init_dt_bias=(-4.0, -0.5),

@@ -111,10 +111,11 @@ def warped_latent(
         seen_from: Its world_from_camera [m].
         poses: world_from_camera of the s raw frames that follow [m].
         intrinsics: fx, fy, cx, cy [px].
-        sharpening: See `SanaWMConfig.warp_sharpening`.
+        sharpening: See `SanaWMConfig.warp_sharpening` [1/m].
     """
     if sharpening:
-        crisp = picture + sharpening * fine_detail(picture)
+        path = (poses[:, -1, :3, 3] - seen_from[:, :3, 3]).norm(dim=-1).to(picture)
+        crisp = picture + sharpening * path[:, None, None, None] * fine_detail(picture)
         picture = crisp.clamp(-1.0, 1.0)
     places = (x.to(picture.device) for x in (seen_from, poses, intrinsics))
     drawn = warp_over_ground(picture, *places).transpose(1, 2)

@@ -1,0 +1,57 @@
+"""What own drives are judged by."""
+
+import torch
+
+from sanawm_gym.train_wm.critic import Critic, appearance_error, critic_losses
+from sanawm_gym.worldmodel.ground_warp import fine_detail
+
+
+def pictures(count: int) -> torch.Tensor:
+    return torch.rand(count, 3, 2, 72, 128) * 2 - 1
+
+
+def test_critic_and_generator_losses_touch_disjoint_parameters() -> None:
+    critic, drawn = Critic(2, width=8), pictures(2).requires_grad_()
+    critic_loss, generator_loss = critic_losses(critic, pictures(2), drawn)
+    parameters = list(critic.parameters())
+    assert torch.autograd.grad(critic_loss, drawn, retain_graph=True, allow_unused=True) == (None,)
+    assert all(p.abs().sum() > 0 for p in torch.autograd.grad(critic_loss, parameters))
+    alone = torch.autograd.grad(generator_loss, parameters, retain_graph=True, allow_unused=True)
+    assert alone == (None,) * len(parameters)
+    assert torch.autograd.grad(generator_loss, drawn)[0].abs().sum() > 0
+
+
+def test_a_critic_learns_to_tell_a_blur_from_the_picture() -> None:
+    torch.manual_seed(0)
+    critic = Critic(2, width=8)
+    optimizer = torch.optim.AdamW(critic.parameters(), 2e-3)
+    losses = []
+    for _ in range(40):
+        sharp = pictures(4)
+        loss, _ = critic_losses(critic, sharp, torch.nn.functional.avg_pool3d(
+            sharp, (1, 5, 5), stride=1, padding=(0, 2, 2)
+        ))  # fmt: skip
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.2 < losses[0]
+
+
+def test_appearance_is_blind_to_what_stands_where_along_a_row() -> None:
+    picture = pictures(2)
+    moved = picture.roll(40, dims=-1)
+    assert appearance_error(picture, picture) == 0
+    # Only where the two ends of a row meet does fine detail change.
+    assert appearance_error(moved, picture) < 0.01
+    darker, blurred = picture - 0.3, picture - torch.stack(
+        [fine_detail(picture[:, :, i]) for i in range(2)], dim=2
+    )  # fmt: skip
+    assert appearance_error(darker, picture) > 0.29
+    assert appearance_error(blurred, picture) > 0.3
+
+
+def test_fine_detail_of_an_even_slope_is_nothing() -> None:
+    slope = torch.linspace(-1, 1, 32).expand(1, 3, 16, 32)
+    assert fine_detail(slope)[..., 2:-2].abs().max() < 1e-6
+    assert fine_detail(torch.rand(1, 3, 16, 32)).std() > 0.1
