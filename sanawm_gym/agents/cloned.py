@@ -24,6 +24,14 @@ from torch import Tensor, nn
 from sanawm_gym.agents.policy import Action, Observation
 
 _SPEED_SCALE = 20.0
+AT_REST = 0.3
+"""Speed below which a car counts as standing [m/s]."""
+PATIENCE = 12
+"""Decisions (3 s) that the driver waits at rest."""
+ROLLING_PEDAL = 0.3
+"""Throttle with which it rolls on."""
+ROLLING_SPEED = 4.0
+"""Speed until which it does [m/s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +106,16 @@ def load_driver(path: Path | None) -> ClonedDriver:
 class ClonedPolicy:
     """A trained :class:`ClonedDriver` behind the :class:`~sanawm_gym.agents.policy.Policy` face.
 
+    A driver without memory that brakes to a halt for something that is not there would look at it
+    for ever. So after `PATIENCE` decisions at rest it rolls on until it has `ROLLING_SPEED`.
+
     Args:
         driver: Network with its weights.
     """
 
     def __init__(self, driver: ClonedDriver) -> None:
         self._driver = driver.eval()
+        self._rests = np.zeros(0, dtype=np.int64)
 
     @classmethod
     def from_file(cls, path: Path) -> ClonedPolicy:
@@ -115,7 +127,8 @@ class ClonedPolicy:
         return cls(load_driver(path))
 
     def reset(self, seeds: Sequence[int]) -> None:
-        """Nothing to forget: the driver has no memory."""
+        """Forget how long every car has been at rest."""
+        self._rests = np.zeros(len(seeds), dtype=np.int64)
 
     def act(self, observation: Observation) -> Action:
         """Steer by the current pictures."""
@@ -123,4 +136,10 @@ class ClonedPolicy:
         speed = torch.from_numpy(np.asarray(observation["ego"])[:, 0].astype(np.float32))
         with torch.no_grad():
             actions: Action = self._driver(camera, speed).numpy()
-        return actions
+        if len(self._rests) != len(actions):
+            self._rests = np.zeros(len(actions), dtype=np.int64)
+        at_rest = speed.numpy() < AT_REST
+        rolling = (self._rests >= PATIENCE) & (speed.numpy() < ROLLING_SPEED)
+        self._rests = np.where(at_rest, self._rests + 1, np.where(rolling, self._rests, 0))
+        pedal = np.where(rolling, np.maximum(actions[:, 1], ROLLING_PEDAL), actions[:, 1])
+        return np.stack([actions[:, 0], pedal], axis=1).astype(np.float32)

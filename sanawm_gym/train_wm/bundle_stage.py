@@ -39,6 +39,8 @@ class BundleStageConfig:
     """Raw frames of a start context."""
     sigmas: tuple[float, ...] = (1.0,)
     """Noise levels of the streaming sampler."""
+    still_way: float = 0.75
+    """See ``WorldConfig.still_way`` [m]."""
     half: bool = True
     """Store weights in bfloat16, which is what they run in wherever a processor can."""
 
@@ -58,7 +60,7 @@ def run_bundle_stage(config: BundleStageConfig) -> None:
         for module in (network, text_encoder, autoencoder):
             module.to(torch.bfloat16)
     world = WorldModel(
-        WorldConfig(height=height, width=width, sigmas=config.sigmas),
+        WorldConfig(height=height, width=width, sigmas=config.sigmas, still_way=config.still_way),
         network,
         autoencoder,
         text_encoder,

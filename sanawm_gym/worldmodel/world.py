@@ -24,7 +24,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from sanawm_gym.geometry import check_poses
+from sanawm_gym.camera import CameraRig, camera_poses
+from sanawm_gym.geometry import check_poses, planar_pose
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoderConfig
 from sanawm_gym.worldmodel.camera_condition import moving_camera
 from sanawm_gym.worldmodel.config import SanaWMConfig
@@ -36,6 +37,9 @@ from sanawm_gym.worldmodel.sampler import sample_chunk
 from sanawm_gym.worldmodel.source import choose_dtype, find_world
 from sanawm_gym.worldmodel.text import CaptionEncoder, CaptionEncoderConfig
 from sanawm_gym.worldmodel.world_state import WorldState
+
+ASSUMED_HEIGHT_M = 1.5
+"""Camera height of a picture that comes without a pose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +54,18 @@ class WorldConfig:
     """Raw frames a second."""
     sigmas: tuple[float, ...] = (1.0,)
     """Noise levels the streaming sampler denoises at, falling from 1, without the final 0."""
+    still_way: float = 0.0
+    """Way of the camera within a step [m] below which the next latent is mixed with the last, so
+    that the picture of a camera at rest stands still, >= 0. A stream that redraws a standing
+    picture over and over grows patterns in it."""
 
     def __post_init__(self) -> None:
         """Refuse an empty or rising schedule."""
         levels = self.sigmas
         if not levels or levels[0] != 1.0 or list(levels) != sorted(set(levels), reverse=True):
             raise ValueError(f"sigmas must fall from 1.0 without repeats, got {levels}")
+        if not self.still_way >= 0:
+            raise ValueError(f"got still_way={self.still_way}, expected metres >= 0")
 
 
 class WorldModel:
@@ -141,8 +151,9 @@ class WorldModel:
             prompts: One description a row; words the world never learnt are named in a warning.
             intrinsics: fx, fy, cx, cy of every row in pixels of the world's pictures.
             seeds: One seed a row; rows with equal seeds and actions are equal.
-            poses: world_from_camera of the clip's frames [m]; needed when f > 1, and by networks
-                with `warp_condition`, whose world frame has the ground at z = 0 and z up.
+            poses: world_from_camera of the clip's frames [m], in a world frame with the ground at
+                z = 0 and z up; needed when f > 1. A single picture without one is taken to be seen
+                from `ASSUMED_HEIGHT_M` above the origin, level, looking along x.
 
         Raises:
             ValueError: If shapes disagree, pictures have another size, poses are not rigid or a
@@ -151,7 +162,8 @@ class WorldModel:
         clips = self._check_start(images, prompts, intrinsics, seeds, poses)
         b, f = clips.shape[:2]
         if poses is None:
-            poses = np.broadcast_to(np.eye(4), (b, f, 4, 4))
+            level = camera_poses(planar_pose(0.0, 0.0, 0.0), CameraRig(z=ASSUMED_HEIGHT_M))
+            poses = np.broadcast_to(level, (b, f, 4, 4))
         features, mask = self.text_encoder(list(prompts))
         text = self.network.encode_text(features.to(self._dtype), mask)
         pixels = torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3)
@@ -236,6 +248,10 @@ class WorldModel:
         ]
         past = state.network
         x_0 = sample_chunk(self.network, noises, sigmas, state.text, camera, past)
+        if self.config.still_way:
+            way = (raw_poses[:, -1, :3, 3] - state.last_pose[:, :3, 3]).norm(dim=-1)
+            share = (way / self.config.still_way).clamp(max=1.0).to(x_0)
+            x_0 = torch.lerp(state.latent[:, :, None], x_0, share.view(-1, 1, 1, 1, 1))
         _, network_state = self.network.step(
             x_0.to(self._dtype),
             torch.zeros(x_0.shape[0], x_0.shape[2], device=self._device),

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from sanawm_gym.agents import Policy, load_policy
-from sanawm_gym.agents.cloned import ClonedDriver, ClonedDriverConfig
+from sanawm_gym.agents.cloned import (
+    PATIENCE,
+    ROLLING_SPEED,
+    ClonedDriver,
+    ClonedDriverConfig,
+    ClonedPolicy,
+)
 from sanawm_gym.agents.cloning import CloningConfig, augment, clone, driving_loss
 from sanawm_gym.envs.reference.record import RecordConfig, record
 
@@ -95,3 +101,30 @@ def test_cloning_goes_on_from_earlier_weights(tmp_path: Path) -> None:
     )
     one, other = load_policy(first), load_policy(second)
     np.testing.assert_allclose(one.act(observation(2)), other.act(observation(2)), atol=2e-3)
+
+
+def test_a_driver_that_brakes_for_nothing_rolls_on_after_a_while() -> None:
+    driver = ClonedDriver(ClonedDriverConfig())
+    with torch.no_grad():
+        driver.head.weight.zero_()
+        driver.head.bias.copy_(torch.tensor([0.1, -3.0]))
+    policy = ClonedPolicy(driver)
+    policy.reset([0, 1])
+
+    def pedals(*speeds: float) -> list[float]:
+        ego = np.zeros((2, 4), np.float32)
+        ego[:, 0] = speeds
+        camera = np.zeros((2, 72, 128, 3), np.uint8)
+        return [float(x) for x in policy.act({"camera": camera, "ego": ego})[:, 1]]
+
+    for _ in range(PATIENCE):
+        assert max(pedals(0.0, 8.0)) < -0.9
+    rolling, braking = pedals(0.0, 8.0)
+    assert rolling > 0 > braking
+    assert pedals(2.0, 8.0)[0] > 0
+    assert pedals(ROLLING_SPEED, 8.0)[0] < 0
+    assert pedals(2.0, 8.0)[0] < 0
+    for _ in range(PATIENCE + 1):
+        pedals(0.0, 8.0)
+    policy.reset([0, 1])
+    assert pedals(0.0, 0.0)[0] < 0

@@ -1,5 +1,6 @@
 """A world driven by poses: determinism, independence of rows, forks, constant size, refusals."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sanawm_gym.camera import CameraRig, camera_poses
+from sanawm_gym.geometry import planar_pose
 from sanawm_gym.worldmodel import WorldModel
-from sanawm_gym.worldmodel.contexts import list_contexts, load_context
+from sanawm_gym.worldmodel.contexts import StartContext, list_contexts, load_context
 from sanawm_gym.worldmodel.world import WorldConfig
 from sanawm_gym.worldmodel.world_state import WorldState
 
@@ -25,8 +28,13 @@ def begin(model: WorldModel, world: str, names: list[str], seeds: list[int]) -> 
         prompts=[clip.caption for clip in clips],
         intrinsics=np.stack([clip.intrinsics.as_array() for clip in clips]),
         seeds=seeds,
-        poses=np.stack([clip.poses for clip in clips]),
+        poses=np.stack([level(clip) for clip in clips]),
     )
+
+
+def level(clip: StartContext) -> np.ndarray:
+    """The clip's poses with its first camera level above the ground."""
+    return camera_poses(planar_pose(0.0, 0.0, 0.0), CameraRig(z=clip.camera_height)) @ clip.poses
 
 
 def ahead(state: WorldState, turn: float = 0.0, speed: float = 0.5) -> np.ndarray:
@@ -110,13 +118,15 @@ def test_a_long_drive_keeps_its_size_and_stays_finite(model: WorldModel, world: 
     assert float(state.last_pose[0, :3, 3].norm()) > 300.0
 
 
-def test_where_the_world_frame_lies_does_not_matter(model: WorldModel, world: str) -> None:
+def test_where_on_the_ground_the_world_frame_lies_does_not_matter(
+    model: WorldModel, world: str
+) -> None:
     clip = load_context("road-0", world)
     moved = np.eye(4)
     moved[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
-    moved[:3, 3] = [4000.0, -300.0, 7.0]
+    moved[:3, 3] = [4000.0, -300.0, 0.0]
     videos = []
-    for poses in (clip.poses, moved @ clip.poses):
+    for poses in (level(clip), moved @ level(clip)):
         state = model.start(
             clip.frames[None],
             prompts=[clip.caption],
@@ -197,6 +207,21 @@ def test_a_clip_without_poses_is_refused(model: WorldModel, world: str) -> None:
             intrinsics=clip.intrinsics.as_array()[None],
             seeds=[0],
         )
+
+
+def test_the_picture_of_a_camera_at_rest_stands_still(model: WorldModel, world: str) -> None:
+    config = dataclasses.replace(model.config, still_way=1.0)
+    still = WorldModel(config, model.network, model.autoencoder, model.text_encoder)
+    _, state = drive(still, begin(still, world, ["road-0", "road-1"], [3, 4]), 2)
+    poses = ahead(state, speed=0.0)
+    poses[1] = ahead(state, speed=0.3)[1]
+    _, after = still.step(state, poses)
+    assert torch.equal(after.latent[0], state.latent[0])
+    # A metre or more is drawn as if nothing were held.
+    free = model.step(state, poses)[1]
+    assert torch.equal(after.latent[1], free.latent[1])
+    with pytest.raises(ValueError, match="still_way"):
+        WorldConfig(still_way=-1.0)
 
 
 def test_a_schedule_that_rises_is_refused() -> None:
