@@ -41,7 +41,10 @@ class TrainerConfig:
     out: Path
     """Folder for the checkpoint, TensorBoard logs, samples and the exported weights."""
     steps: int = 10_000
-    """Optimiser steps."""
+    """Optimiser steps, over which the learning rate decays."""
+    stop_at: int | None = None
+    """Step to finish at before the last one, >= 1; None runs to the end. Adversarial training can
+    be past its best before its schedule is."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
@@ -73,6 +76,8 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
+        if self.stop_at is not None and not 1 <= self.stop_at <= self.steps:
+            raise ValueError(f"stop_at must lie in 1 ... steps ({self.steps}), got {self.stop_at}")
         for name in ("steps", "accumulation", "threads", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -171,15 +176,16 @@ class _Run:
         self.writer = self._make_writer()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        last = self.config.steps if self.config.stop_at is None else self.config.stop_at
         bar = tqdm(
-            total=self.config.steps,
+            total=last,
             initial=self.step,
             disable=not self.accelerator.is_main_process,
             unit="step",
             mininterval=5.0,
         )
         recent: defaultdict[str, list[float]] = defaultdict(list)
-        while self.step < self.config.steps and self.stop_signal is None:
+        while self.step < last and self.stop_signal is None:
             for name, value in self._optimizer_step().items():
                 recent[name].append(float(value))
             self.step += 1
@@ -191,7 +197,7 @@ class _Run:
                 for name, mean in means.items():
                     if self.writer is not None:
                         self.writer.add_scalar(name, mean, self.step)
-            if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+            if self.step % self.config.save_every == 0 or self.step == last:
                 self._save()
             if self.config.sample_every and self.step % self.config.sample_every == 0:
                 self._sample()

@@ -165,3 +165,16 @@ def test_a_bundled_world_starts_and_steps(
     )
     frames, _ = world.step(state, poses[:, -1:].repeat(4, axis=1))
     assert frames.shape == (1, 4, 72, 128, 3)
+
+
+def test_a_run_that_stops_early_ends_with_what_its_longer_schedule_had(
+    latents: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    early, late = tmp_path / "early", tmp_path / "late"
+    run_stream_stage(stream(latents, autoencoder, trainer(early, 6, stop_at=2)))
+    run_stream_stage(stream(latents, autoencoder, trainer(late, 6, stop_at=4)))
+    run_stream_stage(stream(latents, autoencoder, trainer(early, 6, stop_at=4)))
+    name = "network.safetensors"
+    assert (early / name).read_bytes() == (late / name).read_bytes()
+    with pytest.raises(ValueError, match="stop_at must lie in"):
+        trainer(late, 6, stop_at=7)
