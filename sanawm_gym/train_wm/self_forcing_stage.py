@@ -2,15 +2,15 @@
 
 A network that has only ever continued recordings does not know what its own mistakes look like, and
 a minute of them washes a road away. Here lanes carry the network's *own* past: each step draws the
-next few latent frames of a drive that may already be long, along recorded cameras, and a critic
-compares consecutive frames of it with recorded frames of the same motion. Only right after its true
-beginning is a drive also compared with the recording frame by frame: after a second or so the true
-future is no longer determined by what was drawn, and regression would teach the mean of all
-futures, a grey blur.
+next few latent frames of a drive that may already be long, along recorded cameras. Its pictures are
+compared with those of the recording in their appearance, row by row, and by a critic. Only right
+after its true beginning is a drive also compared with the recording frame by frame: after a second
+or so the true future is no longer determined by what was drawn, and regression would teach the mean
+of all futures, a grey blur.
 
 The teacher-forced loss of the ``streaming`` stage goes on beside it, so that the answer to the
-wheel is not traded away for looks; its predictions are shown to the critic too. [source: self
-forcing, Huang et al. 2025, arXiv 2506.08009, with its adversarial variant]
+wheel is not traded away for looks. [source: self forcing, Huang et al. 2025, arXiv 2506.08009, with
+its adversarial variant]
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SelfForcingStageConfig(StreamStageConfig):
     own_lanes: int = 8
     """Own drives in progress at any time."""
     own_piece: int = 3
-    """Latent frames drawn with gradients each step."""
+    """Latent frames drawn with gradients each step, >= 2: a frame is judged behind another."""
     young_pieces: int = 1
     """Pieces after its true beginning for which an own drive is still compared with the recording
     frame by frame; later the recording is only one of many futures."""
@@ -69,6 +69,11 @@ class SelfForcingStageConfig(StreamStageConfig):
     dominating the norm that is clipped."""
     sigmas: tuple[float, ...] = (1.0,)
     """Noise levels of the streaming sampler that is trained."""
+
+    def __post_init__(self) -> None:
+        """Refuse pieces with nothing to judge."""
+        if self.own_piece < 2:
+            raise ValueError(f"own_piece must be at least 2, got {self.own_piece}")
 
 
 @dataclass(frozen=True)
