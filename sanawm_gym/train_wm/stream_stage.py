@@ -123,11 +123,6 @@ class StreamObjective(NetworkObjective):
 
     def forward(self, batch: StreamBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared velocity error over all frames that have a past."""
-        loss, metrics, _ = self.teacher_forced(batch)
-        return loss, metrics
-
-    def teacher_forced(self, batch: StreamBatch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """The loss, what to log, and the predicted clean latents (b c t y x)."""
         piece = batch.piece
         x_0 = piece.latents.to(self.device)
         camera = piece.camera.to(self.device)
@@ -145,14 +140,13 @@ class StreamObjective(NetworkObjective):
         loss = (error * has_past).sum() / has_past.sum()
         for row, lane in enumerate(piece.lanes):
             self._states[lane] = after.detach().select([row])
-        drawn = velocity_to_x_0(x_sigma, v, sigma)
+        drawn = velocity_to_x_0(x_sigma, v.detach(), sigma)
         pure = (sigma == 1) & (has_past > 0)
-        one_step = (drawn.detach() - x_0).square().mean(dim=(1, 3, 4))
-        metrics = {
+        one_step = (drawn - x_0).square().mean(dim=(1, 3, 4))
+        return loss, {
             "loss": loss.detach(),
             "one_step_mse": one_step[pure].mean() if pure.any() else loss.detach(),
         }
-        return loss, metrics, drawn
 
     def incoming(self, piece: Piece, states: dict[int, SanaWMState]) -> SanaWMState:
         """States of the piece's lanes, empty for rows whose clip begins."""
