@@ -69,6 +69,12 @@ COMMANDS = {
         config="RecordConfig",
         function="record",
     ),
+    "ingest": Command(
+        summary="convert your own drives (KITTI, comma2k19, mp4 with poses) into recordings",
+        module="sanawm_gym.ingest.job",
+        config="IngestConfig",
+        function="ingest",
+    ),
     "train-wm": Command(
         summary="train a stage of the world model on recorded episodes",
         module="sanawm_gym.train_wm.stages",

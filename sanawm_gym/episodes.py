@@ -5,7 +5,7 @@
     shard-00000.parquet        written last: a shard whose parquet exists is complete
 
 The action of a row is the one that led to its frame; `expert_action` is what a good driver would do
-from it.
+from it. Numbers that nobody knows of a filmed drive are NaN.
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ def read_info(root: Path) -> DatasetInfo:
         info = DatasetInfo(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(
-            f"dataset: cannot read {path} ({error}); give a folder that `sanawm-gym record` wrote"
+            f"dataset: cannot read {path} ({error}); give a folder that `sanawm-gym record` or "
+            "`ingest` wrote"
         ) from error
     if info.format_version != FORMAT_VERSION:
         raise ValueError(
@@ -239,6 +240,20 @@ class EpisodeDataset:
                 f"dataset: got columns {', '.join(unknown)}, expected some of {', '.join(table)}"
             )
         return {name: table[name][start:stop] for name in names or table}
+
+    def require(self, *names: str) -> None:
+        """Refuse a dataset in which nobody knows some columns.
+
+        Raises:
+            ValueError: If they are NaN, as the dataset card of an ingest says.
+        """
+        columns = self.columns(self.episodes[0].index, 0, 1, names)
+        unknown = [name for name, values in columns.items() if not np.isfinite(values).all()]
+        if unknown:
+            raise ValueError(
+                f"dataset: got no {', '.join(unknown)} in {self.path} (NaN: filmed drives do not "
+                "tell it), expected a recording of `sanawm-gym record`"
+            )
 
     def _range(self, episode: int, start: int, stop: int | None) -> tuple[int, int]:
         if episode not in self._by_index:

@@ -157,7 +157,10 @@ def read_video(
                 break
             if index >= start:
                 frames.append(np.frombuffer(data, np.uint8).reshape(height, width, 3))
-    except (OSError, RuntimeError, KeyError, StopIteration) as error:
+    # Damaged headers make imageio-ffmpeg fail in its own parsing of ffmpeg's words.
+    except (
+        OSError, RuntimeError, LookupError, AttributeError, StopIteration
+    ) as error:  # fmt: skip
         reason = str(error).strip().splitlines()
         raise ValueError(
             f"video: cannot read {path} ({reason[-1] if reason else 'no picture in it'}); "

@@ -83,6 +83,24 @@ def test_autoencoder_and_drift_read_a_recording(run: Run, world: str, tmp_path: 
     assert sheet.is_file()
 
 
+def test_drawn_speed(run: Run, world: str) -> None:
+    figures = run(
+        "drawn_speed.py", "--world", world, "--drives", "2", "--reference-drives", "2",
+        "--seconds", "8", "--seeds", "0",
+    )  # fmt: skip
+    # The estimator reads the simulator's own speed; untrained pictures only have to be measured.
+    assert figures["reference video"][0]["median_error"] < 0.1
+    assert figures["generated world"][0]["drives"] >= 1
+
+
+def test_foresight(run: Run) -> None:
+    figures = run("foresight.py", "--episodes", "2", "--seconds", "4", "--starts", "2")
+    assert figures.keys() == {"drive", "last frame", "last frame over the ground"}
+    ways = figures["last frame over the ground"], figures["last frame"]
+    # Moved along the true path, the ground is nearer to what came than left where it was.
+    assert sum(ways[0]["psnr_seen_1s"]) > sum(ways[1]["psnr_seen_1s"])
+
+
 def test_driver_reference(run: Run) -> None:
     figures = run(
         "driver_reference.py", "--policies", "constant", "random", "--drives", "1",

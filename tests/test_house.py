@@ -50,7 +50,7 @@ def test_the_world_model_imports_big_third_parties_only_where_used() -> None:
 
 
 def test_the_ground_floor_imports_no_torch() -> None:
-    modules = ("geometry", "camera", "vehicle", "video", "episodes")
+    modules = ("geometry", "camera", "vehicle", "video", "episodes", "ingest")
     statement = "; ".join(f"import sanawm_gym.{module}" for module in modules)
     assert "torch" not in _modules_after(statement)
 

@@ -2,9 +2,10 @@
 
 Every recorded frame carries the action a good driver would take from that very state, also where
 the recorded driver was reckless or off course, so plain regression learns to recover. What a clone
-itself gets into it learns from its own practice (:mod:`sanawm_gym.agents.practice`), given as
-further folders. Pictures are blurred, dimmed and grained at random, because the driver will also
-look at pictures that a world model drew.
+itself gets into it learns from its own practice (:mod:`sanawm_gym.agents.practice`), and what the
+road looks like when a world model draws it from recordings drawn again
+(:mod:`sanawm_gym.agents.imagination`), given as further folders. Pictures are blurred, dimmed and
+grained at random.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class CloningConfig:
 
     data: tuple[Path, ...]
     """Folders written by ``sanawm-gym record``, at least one, and by
-    ``python -m sanawm_gym.agents.practice``."""
+    ``python -m sanawm_gym.agents.practice`` and ``... .imagination``."""
     out: Path
     """Safetensors file to write."""
     init: Path | None = None

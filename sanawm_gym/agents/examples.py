@@ -1,7 +1,7 @@
 """What a driver learns from: pictures with speeds, and what the good driver would have done.
 
-They come from recordings (``sanawm-gym record``) and from practice
-(:mod:`sanawm_gym.agents.practice`).
+They come from recordings (``sanawm-gym record``), from practice (:mod:`sanawm_gym.agents.practice`)
+and from imagination (:mod:`sanawm_gym.agents.imagination`), which is stored as practice is.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def load_examples(
 
 def _recorded(folder: Path, frame_stride: int) -> list[Examples]:
     dataset, drives = EpisodeDataset(folder, num_cached=1), []
+    dataset.require("expert_action")
     for info in tqdm(dataset.episodes, desc=f"reading {folder.name}", unit="drive"):
         columns = dataset.columns(info.index, names=["speed", "expert_action"])
         frames = dataset.frames(info.index)[::frame_stride]

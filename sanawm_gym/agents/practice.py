@@ -77,13 +77,13 @@ def practise(config: PracticeConfig) -> int:
     """
     torch.set_num_threads(config.threads)
     policy = load_policy(config.policy)
-    _claim(config)
+    claim(config.out, {"policy": config.policy, "seconds": config.seconds, "seed": config.seed})
     env = gym.make("SanaWM-DriveReference-v0", horizon=config.seconds, disable_env_checker=True)
     total, ended_early = 0, 0
     for number in tqdm(range(config.drives), desc="practice", unit="drive"):
         path = drive_path(config.out, number)
         if not path.exists():
-            _write(path, _drive(env, policy, config, number))
+            write_drive(path, _drive(env, policy, config, number))
         with np.load(path) as kept:
             total += len(kept["speed"])
             ended_early += bool(kept["ended_early"])
@@ -128,24 +128,28 @@ def _drive(
     }
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_drive(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write the file of one drive whole or not at all."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     os.replace(partial, path)
 
 
-def _claim(config: PracticeConfig) -> None:
-    """Write the settings that decide a drive, or refuse a folder that has others."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    wanted = {"policy": config.policy, "seconds": config.seconds, "seed": config.seed}
-    path = config.out / SETTINGS
+def claim(folder: Path, wanted: dict[str, Any]) -> None:
+    """Write the settings that decide a drive, or refuse a folder that has others.
+
+    Raises:
+        ValueError: If the folder holds drives of other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SETTINGS
     if not path.exists():
         path.write_text(json.dumps(wanted, indent=2) + "\n")
     there = json.loads(path.read_text())
     if there != wanted:
         raise ValueError(
-            f"practice: got {wanted}, but {config.out} holds a practice with {there}; expected the "
+            f"practice: got {wanted}, but {folder} holds a practice with {there}; expected the "
             "same to continue it; give another folder"
         )
 

@@ -79,7 +79,10 @@ def run_bundle_stage(config: BundleStageConfig) -> None:
 
 
 def _good_start(dataset: EpisodeDataset, episode: int, num_frames: int) -> int | None:
-    """First frame of a stretch that is driven well: in its lane, along the road, moving."""
+    """First frame of a stretch that is driven well: in its lane, along the road, moving.
+
+    Where nobody knows the lane (NaN), as in filmed drives, any moving stretch will do.
+    """
     total = dataset.episodes[episode].num_frames
     columns = dataset.columns(
         episode, 0, total, ["on_road", "crashed", "lane_offset", "heading_error", "speed"]
@@ -87,8 +90,8 @@ def _good_start(dataset: EpisodeDataset, episode: int, num_frames: int) -> int |
     good = (
         np.asarray(columns["on_road"], dtype=bool)
         & ~np.asarray(columns["crashed"], dtype=bool)
-        & (np.abs(columns["lane_offset"]) < 0.6)
-        & (np.abs(columns["heading_error"]) < 0.08)
+        & ~(np.abs(columns["lane_offset"]) >= 0.6)
+        & ~(np.abs(columns["heading_error"]) >= 0.08)
         & (np.asarray(columns["speed"]) > 3.0)
     )
     for start in range(0, total - num_frames + 1, 4):

@@ -2,7 +2,8 @@
 
 The critic sees a few consecutive decoded pictures and gives one score a patch. In latents a critic
 was found to reward variance that nobody sees; in pictures it asks for edges, and it learns to ask
-sooner when fine detail is shown to it separately.
+sooner when fine detail is shown to it separately. It is also told the row, since what belongs on
+the road does not belong in the sky.
 
 Axes: b clips, n pictures a clip, h and w of the picture.
 """
@@ -15,6 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sanawm_gym.worldmodel.ground_warp import fine_detail
+
+_GRAIN = 0.05
+"""Deviation of the noise against which the critic is kept smooth, in pictures of [-1, 1]."""
 
 NUM_ROWS = 9
 """Bands of the picture, from top to bottom, whose appearance is compared."""
@@ -31,7 +35,7 @@ class Critic(nn.Module):
     def __init__(self, num_pictures: int, width: int = 48) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(6 * num_pictures, width, 4, stride=2, padding=1),
+            nn.Conv2d(6 * num_pictures + 1, width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -43,7 +47,10 @@ class Critic(nn.Module):
     def forward(self, pictures: Float[Tensor, "b 3 n h w"]) -> Float[Tensor, "b 1 y x"]:
         """Score of every patch, near 1 for what looks recorded and near 0 for what does not."""
         stacked = rearrange(pictures, "b c n h w -> b (n c) h w")
-        result: Tensor = self.layers(torch.cat([stacked, 4 * fine_detail(stacked)], dim=1))
+        b, _, h, w = stacked.shape
+        row = torch.linspace(-1, 1, h, device=stacked.device, dtype=stacked.dtype)
+        rows = row[:, None].expand(b, 1, h, w)
+        result: Tensor = self.layers(torch.cat([stacked, 4 * fine_detail(stacked), rows], dim=1))
         return result
 
 
@@ -71,24 +78,37 @@ def appearance_error(
 
 
 def critic_losses(
-    critic: Critic, real: Float[Tensor, "b 3 n h w"], drawn: Float[Tensor, "b 3 n h w"]
+    critic: Critic,
+    real: Float[Tensor, "b 3 n h w"],
+    drawn: Float[Tensor, "b 3 n h w"],
+    grain: Float[Tensor, "b 3 n h w"],
+    smoothness: float,
 ) -> tuple[Tensor, Tensor]:
     """Least-squares losses for critic and generator, patch by patch.
 
-    The critic minimises (D(real) - 1)^2 + D(drawn)^2, the generator (D(drawn) - 1)^2 with the
-    critic held fixed. Their gradients touch disjoint parameters, so both may be added and sent back
-    together.
+    The critic minimises (D(real) - 1)^2 + D(drawn)^2, and the change of both scores under a little
+    grain, which bounds its gradient as R1 does [Lin et al. 2025, arXiv 2501.08316, approximated
+    R1]. The generator minimises (D(drawn) - 1)^2 with the critic held fixed. Their gradients touch
+    disjoint parameters, so both may be added and sent back together.
 
     Args:
         critic: The critic.
         real: Recorded pictures.
         drawn: Drawn pictures.
+        grain: Standard normal noise.
+        smoothness: Weight of the change under grain, over the variance of that grain.
 
     Returns:
         Critic loss and generator loss. [source: Mao et al. 2017, arXiv 1611.04076; patches as in
         Isola et al. 2017, arXiv 1611.07004]
     """
-    critic_loss = (critic(real) - 1).square().mean() + critic(drawn.detach()).square().mean()
+    seen = torch.cat([real, drawn.detach()])
+    scores = critic(seen)
+    judged_real, judged_drawn = scores.chunk(2)
+    critic_loss = (judged_real - 1).square().mean() + judged_drawn.square().mean()
+    if smoothness:
+        change = critic(seen + _GRAIN * torch.cat([grain, grain])) - scores
+        critic_loss = critic_loss + smoothness / _GRAIN**2 * change.square().mean()
     fixed = {name: value.detach() for name, value in critic.named_parameters()}
     judged: Tensor = torch.func.functional_call(critic, fixed, (drawn,))
     return critic_loss, (judged - 1).square().mean()

@@ -23,6 +23,19 @@ from sanawm_gym.worldmodel.noise import mix_seed
 
 
 @dataclass(frozen=True)
+class DrawnPast:
+    """What a network left alone drew in place of a piece; the piece itself where it drew none."""
+
+    latents: Float[Tensor, "b c t y x"]
+    warped: Float[Tensor, "b c t y x"]
+    """As `CameraCondition.warped`, of the pictures that were drawn."""
+
+    def select(self, rows: Sequence[int]) -> DrawnPast:
+        """Copy rows."""
+        return DrawnPast(latents=self.latents[rows], warped=self.warped[rows])
+
+
+@dataclass(frozen=True)
 class Piece:
     """Consecutive latent frames of b lanes, with their cameras in moving origins."""
 
@@ -43,6 +56,10 @@ class Piece:
     """Whether the row's piece is the beginning of its clip."""
     lanes: list[int]
     """Lane of every row."""
+    exchanged: list[bool]
+    """Whether the row's latents and caption are those of another clip than its cameras."""
+    drawn: DrawnPast | None = None
+    """None when none of the clips has rollouts."""
 
     def select(self, rows: Sequence[int]) -> Piece:
         """Copy rows."""
@@ -56,6 +73,8 @@ class Piece:
             captions=[self.captions[row] for row in rows],
             begins=[self.begins[row] for row in rows],
             lanes=[self.lanes[row] for row in rows],
+            exchanged=[self.exchanged[row] for row in rows],
+            drawn=None if self.drawn is None else self.drawn.select(rows),
         )
 
 
@@ -69,6 +88,12 @@ class Lanes:
         model: Network that will read the cameras.
         picture: Height and width of the pictures [px].
         seed: Seed of the order of clips.
+        laps: Times a clip is read before the lane goes on to another. From its second lap on it
+            begins at its second latent frame, seen from where the lap before ended, so that a
+            stream of the network's own goes on for longer than a clip lasts.
+        exchange: Share of the laps after the first that keep their cameras and go on under the
+            caption and with the latent frames of another clip, 0 to 1: the world is asked to
+            change.
     """
 
     def __init__(
@@ -80,17 +105,22 @@ class Lanes:
         model: SanaWMConfig,
         picture: tuple[int, int],
         seed: int,
+        laps: int = 1,
+        exchange: float = 0.0,
     ) -> None:
         shortest = min(clip.latents.shape[0] for clip in clips)
-        if shortest < piece:
+        needed = piece if laps == 1 else max(piece + 1, 3)
+        if shortest < needed:
             raise ValueError(
-                f"a clip has {shortest} latent frames, expected at least {piece}: encode longer "
+                f"a clip has {shortest} latent frames, expected at least {needed}: encode longer "
                 "clips or shorten the pieces"
             )
         self._clips, self._piece, self._seed = clips, piece, seed
         self._model, self._picture = model, picture
+        self._has_drawn = any(clip.drawn is not None for clip in clips)
         self._visits = [0] * num_lanes
         self._position = [0] * num_lanes
+        self._laps, self._lap, self._exchange = laps, [0] * num_lanes, exchange
 
     def read(self, lanes: Sequence[int]) -> Piece:
         """Next piece of each lane; a lane whose clip has ended goes on with another clip."""
@@ -98,11 +128,12 @@ class Lanes:
         for lane in lanes:
             clip = self._clips[self._clip_of(lane)]
             if self._position[lane] + self._piece > clip.latents.shape[0]:
-                self._visits[lane] += 1
-                self._position[lane] = 0
-                clip = self._clips[self._clip_of(lane)]
-            rows.append(self._row(clip, self._position[lane], lane))
+                row = self._turn(clip, lane)
+            else:
+                row = self._row(clip, self._position[lane], lane)
+            rows.append(row)
             self._position[lane] += self._piece
+        pasts = [row.drawn for row in rows if row.drawn is not None]
         return Piece(
             latents=torch.cat([row.latents for row in rows]),
             camera=CameraCondition.concat([row.camera for row in rows]),
@@ -113,11 +144,36 @@ class Lanes:
             captions=[row.captions[0] for row in rows],
             begins=[row.begins[0] for row in rows],
             lanes=list(lanes),
+            exchanged=[row.exchanged[0] for row in rows],
+            drawn=DrawnPast(
+                latents=torch.cat([past.latents for past in pasts]),
+                warped=torch.cat([past.warped for past in pasts]),
+            )
+            if pasts
+            else None,
         )
 
-    def _row(self, clip: LatentClip, position: int, lane: int) -> Piece:
+    def _turn(self, clip: LatentClip, lane: int) -> Piece:
+        """First piece after the lane's clip has ended: of another lap, or of another clip."""
+        self._lap[lane] = (self._lap[lane] + 1) % self._laps
+        if self._lap[lane]:
+            stop = self._model.temporal_stride * (self._position[lane] - 1)
+            before = clip.poses[stop - self._model.temporal_stride]
+            origin = clip.poses[0] @ torch.linalg.inv(clip.poses[stop]) @ before
+            self._position[lane] = 1
+            return self._row(clip, 1, lane, origin)
+        self._visits[lane] += 1
+        self._position[lane] = 0
+        return self._row(self._clips[self._clip_of(lane)], 0, lane)
+
+    def _row(
+        self, clip: LatentClip, position: int, lane: int, state_origin: Tensor | None = None
+    ) -> Piece:
         stride, piece = self._model.temporal_stride, self._piece
-        latents = clip.latents[position : position + piece]
+        span = slice(position, position + piece)
+        shown = self._shown(clip, lane)
+        start = position % (shown.latents.shape[0] - piece + 1)
+        latents = shown.latents[start : start + piece]
         geometry: dict[str, Any] = {
             "image_size": self._picture,
             "grid": (latents.shape[-2], latents.shape[-1]),
@@ -129,13 +185,22 @@ class Lanes:
         missing = stride * piece - poses.shape[1]
         if position > 0:
             geometry["last_pose"] = clip.poses[None, last]
-            geometry["state_origin"] = clip.poses[None, max(0, last - stride)]
+            if state_origin is None:
+                state_origin = clip.poses[max(0, last - stride)]
+            geometry["state_origin"] = state_origin[None]
         camera, transport = moving_camera(poses, clip.intrinsics[None], **geometry)
         if self._model.warp_condition:
-            warped = clip.warped[position : position + piece].float().transpose(0, 1)[None]
-            camera = replace(camera, warped=warped)
+            camera = replace(camera, warped=_channels_first(clip.warped[span]))
+        drawn = None
+        if self._has_drawn:
+            drawn = DrawnPast(
+                latents=_channels_first((clip.latents if clip.drawn is None else clip.drawn)[span]),
+                warped=_channels_first(
+                    (clip.warped if clip.drawn_warped is None else clip.drawn_warped)[span]
+                ),
+            )
         return Piece(
-            latents=latents.float().transpose(0, 1)[None],
+            latents=_channels_first(latents),
             camera=camera,
             transport=transport,
             poses=torch.cat([poses[:, :1].expand(-1, missing, -1, -1), poses], dim=1).unflatten(
@@ -143,19 +208,38 @@ class Lanes:
             ),
             last_pose=clip.poses[None, last],
             intrinsics=clip.intrinsics[None],
-            captions=[clip.caption],
+            captions=[shown.caption],
             begins=[position == 0],
             lanes=[lane],
+            exchanged=[shown is not clip],
+            drawn=drawn,
         )
+
+    def _shown(self, clip: LatentClip, lane: int) -> LatentClip:
+        """Clip whose caption and latent frames the lane's present lap has."""
+        lap = self._lap[lane]
+        key = mix_seed(self._seed, lane, self._visits[lane], lap)
+        if lap == 0 or key % 1000 >= 1000 * self._exchange:
+            return clip
+        return self._clips[mix_seed(key, 1) % len(self._clips)]
 
     def progress(self) -> dict[str, list[int]]:
         """Where every lane stands."""
-        return {"visits": list(self._visits), "position": list(self._position)}
+        return {
+            "visits": list(self._visits),
+            "position": list(self._position),
+            "lap": list(self._lap),
+        }
 
     def load_progress(self, progress: dict[str, list[int]]) -> None:
         """Go back to where :meth:`progress` was called."""
         self._visits = list(progress["visits"])
         self._position = list(progress["position"])
+        self._lap = list(progress["lap"])
 
     def _clip_of(self, lane: int) -> int:
         return mix_seed(self._seed, lane, self._visits[lane]) % len(self._clips)
+
+
+def _channels_first(latents: Float[Tensor, "t c y x"]) -> Float[Tensor, "1 c t y x"]:
+    return latents.float().transpose(0, 1)[None]

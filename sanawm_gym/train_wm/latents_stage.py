@@ -11,9 +11,10 @@ One file a clip, written whole or not at all; a second run writes only what is m
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,9 +25,13 @@ from tqdm import tqdm
 
 from sanawm_gym.episodes import EpisodeDataset
 from sanawm_gym.train_wm.frames import to_signed
+from sanawm_gym.train_wm.official_cache import OfficialClip, write_shard
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoderConfig
 from sanawm_gym.worldmodel.folder import load_weights, read_config, read_json, write_json
 from sanawm_gym.worldmodel.ground_warp import warped_clip
+
+_CLIPS_PER_SHARD = 64
+"""Clips in a zip file of the published layout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,9 @@ class LatentsStageConfig:
     """Folder with ``autoencoder.json`` and ``autoencoder.safetensors``."""
     out: Path
     """Folder for the latent clips."""
+    official: Path | None = None
+    """Folder for the same clips in the published zip/npz layout (`official_cache`), from which the
+    stages after this one read as well; None writes none."""
     later_starts: int = 2
     """Further clips an episode, begun at evenly spread frames."""
     later_frames: int = 61
@@ -98,7 +106,7 @@ def run_latents_stage(config: LatentsStageConfig) -> None:
             lens = torch.tensor(np.asarray(columns["intrinsics"])[start]).double()
             path = torch.from_numpy(poses.reshape(-1, 4, 4).copy())
             latents, warped = _encode(model, clip, path, lens, config)
-            _write_clip(
+            write_clip(
                 config.out / name,
                 {
                     "latents": latents.half().cpu(),
@@ -112,6 +120,8 @@ def run_latents_stage(config: LatentsStageConfig) -> None:
         {"temporal_stride": stride, "spatial_stride": model.config.spatial_stride, "clips": index},
     )
     print(f"wrote {len(index)} clips of latents to {config.out}")
+    if config.official is not None:
+        _write_official(config.official, config.out, index, model.config.spatial_stride)
 
 
 def _encode(
@@ -130,11 +140,46 @@ def _encode(
     return latents[0].float().transpose(0, 1), warped[0].float().transpose(0, 1)
 
 
+def _write_official(
+    official: Path, clips: Path, index: Sequence[dict[str, Any]], spatial_stride: int
+) -> None:
+    """Write the clips of an index once more, in the published layout.
+
+    Args:
+        official: Folder that gets ``raw`` and ``latents``.
+        clips: Folder of the clips' own files.
+        index: Their entries in ``latents.json``.
+        spatial_stride: Pixels a latent.
+    """
+
+    def convert(entry: dict[str, Any]) -> OfficialClip:
+        clip = load_clip(clips / entry["file"], entry["caption"])
+        num_rows, num_columns = clip.latents.shape[-2:]
+        return OfficialClip(
+            key=Path(entry["file"]).stem,
+            z=clip.latents.transpose(0, 1).numpy(),
+            warped=clip.warped.transpose(0, 1).numpy(),
+            poses=clip.poses.numpy(),
+            intrinsics=clip.intrinsics.numpy()[None].repeat(len(clip.poses), axis=0),
+            width=num_columns * spatial_stride,
+            height=num_rows * spatial_stride,
+            prompt=clip.caption,
+            held_out=entry["held_out"],
+        )
+
+    for shard, first in enumerate(range(0, len(index), _CLIPS_PER_SHARD)):
+        part = index[first : first + _CLIPS_PER_SHARD]
+        name = f"shard-{shard:05d}"
+        write_shard(official / "raw", official / "latents", name, map(convert, part))
+    print(f"wrote the same clips to {official}, in the published layout")
+
+
 def _clip_name(episode: int, start: int) -> str:
     return f"clip-{episode:06d}-{start:05d}.safetensors"
 
 
-def _write_clip(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def write_clip(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a clip's file whole or not at all."""
     partial = path.with_suffix(".partial")
     save_file({key: value.contiguous() for key, value in tensors.items()}, partial)
     os.replace(partial, path)
@@ -156,14 +201,56 @@ class LatentClip:
     caption: str
     """What the clip shows."""
 
+    drawn: torch.Tensor | None = None
+    """As `latents`, but drawn by a network (stage ``rollouts``)."""
+    drawn_warped: torch.Tensor | None = None
+    """As `warped`, of the pictures that were drawn."""
 
-def load_latent_clips(folder: Path) -> tuple[list[LatentClip], list[LatentClip]]:
-    """Training clips and held-out clips of a folder written by the ``latents`` stage."""
+
+def load_clip(path: Path, caption: str, drawn: Path | None = None) -> LatentClip:
+    """Read one clip, and what a network drew in its place if there is such a file.
+
+    Raises:
+        ValueError: If the drawn clip has another shape than the true one.
+    """
+    clip = LatentClip(caption=caption, **load_file(path))
+    if drawn is None:
+        return clip
+    other = load_file(drawn)
+    if other["latents"].shape != clip.latents.shape:
+        raise ValueError(
+            f"{drawn} holds {tuple(other['latents'].shape)}, expected {tuple(clip.latents.shape)} "
+            f"as in {path}: draw the rollouts again from these latents"
+        )
+    return replace(clip, drawn=other["latents"], drawn_warped=other["warped"])
+
+
+def load_latent_clips(
+    folder: Path, rollouts: Sequence[Path] = ()
+) -> tuple[list[LatentClip], list[LatentClip]]:
+    """Training clips and held-out clips of a folder written by the ``latents`` stage.
+
+    Args:
+        folder: The clips.
+        rollouts: What networks drew in place of some of them, from the ``rollouts`` stage; of a
+            clip that several have drawn the last one counts.
+
+    Raises:
+        ValueError: If one of the two parts is empty or the rollouts do not belong to the clips.
+    """
     index = read_json(folder / "latents.json")
+    names = {entry["file"] for entry in index["clips"]}
+    drawn: dict[str, Path] = {}
+    for other in rollouts:
+        files = [entry["file"] for entry in read_json(other / "latents.json")["clips"]]
+        if not names.issuperset(files):
+            raise ValueError(f"{other} holds clips that {folder} does not: draw them from it")
+        drawn.update((name, other / name) for name in files)
     parts: tuple[list[LatentClip], list[LatentClip]] = ([], [])
     for entry in index["clips"]:
-        tensors = load_file(folder / entry["file"])
-        parts[entry["held_out"]].append(LatentClip(caption=entry["caption"], **tensors))
+        name = entry["file"]
+        clip = load_clip(folder / name, entry["caption"], drawn.get(name))
+        parts[entry["held_out"]].append(clip)
     if not parts[0] or not parts[1]:
         raise ValueError(
             f"{folder} has {len(parts[0])} training and {len(parts[1])} held-out clips, expected "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sanawm_gym.train_wm.latents_stage import load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.latents_stage import LatentClip, load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.official_clips import is_official, load_official_clips
 from sanawm_gym.train_wm.trainer import Objective, TrainerConfig
 from sanawm_gym.train_wm.weights import WorldWeights, make_weights
 from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
@@ -21,7 +23,8 @@ class NetworkStageConfig:
     """Settings of all stages that train the network."""
 
     latents: Path
-    """Folder written by the ``latents`` stage."""
+    """Folder written by the ``latents`` stage, or by its ``--official``: a folder with ``raw`` and
+    ``latents`` in the published zip/npz layout."""
     autoencoder: Path
     """Folder written by the ``vae`` stage, for samples and the weight of each latent channel."""
     trainer: TrainerConfig
@@ -39,6 +42,9 @@ class NetworkStageConfig:
     weigh_channels: bool = True
     """Measure errors in latents before normalisation. Normalised channels all have unit variance,
     yet the decoder hears a few of them a hundred times louder than the rest."""
+    gradient_checkpointing: bool = False
+    """Keep only what enters a block for the backward pass and compute the rest again: the same
+    gradients for about a third more time and a fraction of the memory."""
 
 
 class NetworkObjective(Objective):
@@ -47,14 +53,18 @@ class NetworkObjective(Objective):
     Args:
         config: Settings.
         device: Where the weights and the passes are; clips stay on the CPU.
+        rollouts: What networks drew in place of some of the clips.
     """
 
-    def __init__(self, config: NetworkStageConfig, device: torch.device) -> None:
+    def __init__(
+        self, config: NetworkStageConfig, device: torch.device, rollouts: Sequence[Path] = ()
+    ) -> None:
         super().__init__()
         self.device = device
-        self.train_clips, self.held_out_clips = load_latent_clips(config.latents)
+        self.train_clips, self.held_out_clips = _load_clips(config, rollouts)
         captions = [clip.caption for clip in self.train_clips]
         self.weights = make_weights(config.model, captions, config.init).to(device)
+        self.weights.network.gradient_checkpointing = config.gradient_checkpointing
         self.autoencoder = [load_autoencoder(config.autoencoder)]  # a list hides it from training
         variance = self.autoencoder[0].latents_std.square()
         weights = variance / variance.mean() if config.weigh_channels else torch.ones_like(variance)
@@ -78,3 +88,25 @@ class NetworkObjective(Objective):
         """Write network and text encoder."""
         assert isinstance(weights, WorldWeights)
         weights.save(out)
+
+
+def _load_clips(
+    config: NetworkStageConfig, rollouts: Sequence[Path]
+) -> tuple[list[LatentClip], list[LatentClip]]:
+    """Training and held-out clips, of whichever layout the folder has."""
+    if not is_official(config.latents):
+        return load_latent_clips(config.latents, rollouts)
+    if rollouts:
+        raise ValueError(
+            f"got rollouts for {config.latents}, which has the published layout; expected the "
+            "folder of the latents stage from which they were drawn"
+        )
+    parts = load_official_clips(
+        config.latents, picture=config.picture, temporal_stride=config.model.temporal_stride
+    )
+    if config.model.warp_condition and any(not len(clip.warped) for part in parts for clip in part):
+        raise ValueError(
+            f"{config.latents} has no pictures carried over the ground, but the network has "
+            "warp_condition: turn it off, or encode the recordings with the latents stage"
+        )
+    return parts

@@ -3,10 +3,12 @@
 A network that has only ever continued recordings does not know what its own mistakes look like, and
 a minute of them washes a road away. Here lanes carry the network's *own* past: each step draws the
 next few latent frames of a drive that may already be long, along recorded cameras. Its pictures are
-compared with those of the recording in their appearance, row by row, and by a critic. Only right
-after its true beginning is a drive also compared with the recording frame by frame: after a second
-or so the true future is no longer determined by what was drawn, and regression would teach the mean
-of all futures, a grey blur.
+compared with those of the recording in their appearance, row by row, and by a critic.
+
+A drive is compared with the recording frame by frame only where the recording can still be known
+from what the network sees: right after the true beginning, and where the last picture, carried to
+the next cameras, has been mixed with the true one. Elsewhere the true future is no longer
+determined by what was drawn, and regression would teach the mean of all futures, a grey blur.
 
 The teacher-forced loss of the ``streaming`` stage goes on beside it, so that the answer to the
 wheel is not traded away for looks. [source: self forcing, Huang et al. 2025, arXiv 2506.08009, with
@@ -50,11 +52,20 @@ class SelfForcingStageConfig(StreamStageConfig):
     """Own drives advanced each step."""
     own_lanes: int = 8
     """Own drives in progress at any time."""
+    own_laps: int = 3
+    """Times an own drive follows the cameras of its clip before a new one begins, >= 1: a drive may
+    get older than the recordings are long."""
+    own_exchange: float = 0.3
+    """Share of the later laps that go on under the caption of another clip and are compared with
+    its pictures, 0 to 1: so the prompt has a say in what is drawn."""
     own_piece: int = 3
     """Latent frames drawn with gradients each step, >= 2: a frame is judged behind another."""
     young_pieces: int = 1
     """Pieces after its true beginning for which an own drive is still compared with the recording
     frame by frame; later the recording is only one of many futures."""
+    own_mixed: float = 0.5
+    """Share of the pieces whose first warped picture is mixed with the recorded one, and which are
+    then compared with the recording frame by frame, 0 to 1; weights up to ``largest_mix``."""
     young_weight: float = 0.5
     """Weight of that comparison beside the velocity error."""
     appearance_weight: float = 1.0
@@ -67,11 +78,16 @@ class SelfForcingStageConfig(StreamStageConfig):
     critic_weight: float = 0.1
     """Weight of the critic's own loss. Adam does not see it; it keeps the critic's gradient from
     dominating the norm that is clipped."""
+    critic_smoothness: float = 0.01
+    """Weight of the critic's change under grain in the pictures (`critic.critic_losses`); without
+    it the critic grows ever steeper and drives the pictures into patterns."""
     sigmas: tuple[float, ...] = (1.0,)
     """Noise levels of the streaming sampler that is trained."""
 
     def __post_init__(self) -> None:
-        """Refuse pieces with nothing to judge."""
+        """Refuse pieces with nothing to judge and drives that never begin."""
+        if self.own_laps < 1:
+            raise ValueError(f"own_laps must be at least 1, got {self.own_laps}")
         if self.own_piece < 2:
             raise ValueError(f"own_piece must be at least 2, got {self.own_piece}")
 
@@ -83,6 +99,9 @@ class OwnBatch:
     teacher: StreamBatch
     piece: Piece
     eps: Tensor
+    grain: Tensor
+    share: Float[Tensor, " b"]
+    """Weight of the drawn picture against the true one before the piece; 1 where not mixed."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +154,8 @@ class SelfForcingObjective(StreamObjective):
                 model=own.model,
                 picture=own.picture,
                 seed=seed,
+                laps=own.own_laps,
+                exchange=own.own_exchange,
             )
             if self._own_resumed is not None:
                 self._own_lanes.load_progress(self._own_resumed)
@@ -143,10 +164,16 @@ class SelfForcingObjective(StreamObjective):
         piece = self._own_lanes.read(lanes)
         generator = torch.Generator().manual_seed(mix_seed(seed, step))
         shape = (len(own.sigmas), *piece.latents.shape)
+        mixed = torch.rand(count, generator=generator) < own.own_mixed
+        mixed &= ~torch.tensor(piece.exchanged) & own.model.warp_condition
+        share = torch.where(mixed, own.largest_mix * torch.rand(count, generator=generator), 1.0)
+        seen = (count, own.own_piece - 1, 3, NUM_JUDGED, *own.picture)
         return OwnBatch(
             teacher=super().batch(step, rank, num_ranks),
             piece=piece,
             eps=torch.randn(shape, generator=generator),
+            grain=torch.randn(seen, generator=generator),
+            share=share,
         )
 
     def forward(self, batch: OwnBatch) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
@@ -161,16 +188,23 @@ class SelfForcingObjective(StreamObjective):
             return loss, metrics
         piece = piece.select(going)
         ages = torch.tensor([self._drives[lane].age for lane in piece.lanes])
-        drawn = self._draw(piece, batch.eps[:, going].to(self.device))
+        share = batch.share[going].to(self.device)
+        drawn = self._draw(piece, batch.eps[:, going].to(self.device), share)
         real = piece.latents.to(self.device)
         error = ((drawn - real).square() * self.channel_weights).mean(dim=(1, 2, 3, 4))
-        young = (ages < own.young_pieces).to(error)
+        young = ((ages < own.young_pieces).to(self.device) | (share < 1)).to(error)
         young_error = (error * young).sum() / young.sum().clamp_min(1.0)
         with torch.no_grad():
             recorded = self._judged(real)
         continued = self._judged(drawn)
         appearance = appearance_error(continued, recorded)
-        critic_loss, generator_loss = critic_losses(self.student.critic, recorded, continued)
+        critic_loss, generator_loss = critic_losses(
+            self.student.critic,
+            recorded,
+            continued,
+            batch.grain[going].flatten(0, 1).to(self.device),
+            own.critic_smoothness,
+        )
         total = (
             loss
             + own.young_weight * young_error
@@ -216,7 +250,9 @@ class SelfForcingObjective(StreamObjective):
                 age=0,
             )
 
-    def _draw(self, piece: Piece, eps: Tensor) -> Float[Tensor, "b c t y x"]:
+    def _draw(
+        self, piece: Piece, eps: Tensor, share: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b c t y x"]:
         """Go on with the rows' drives; returns the new latents.
 
         Gradients pass from frame to frame through the network's state, not through pictures.
@@ -243,6 +279,9 @@ class SelfForcingObjective(StreamObjective):
                         piece.intrinsics,
                         self.own.model.warp_sharpening,
                     )
+                if index == 0:
+                    assert now.warped is not None
+                    warped = torch.lerp(now.warped, warped, share.view(-1, 1, 1, 1, 1))
                 now = replace(now, warped=warped)
             noises = list(eps[:, :, :, index : index + 1])
             x_0 = sample_chunk(network, noises, self.own.sigmas, text, now, state)

@@ -13,6 +13,7 @@ from sanawm_gym.train_wm.clip_stage import (
     run_clip_stage,
 )
 from sanawm_gym.train_wm.latents_stage import LatentsStageConfig, run_latents_stage
+from sanawm_gym.train_wm.rollouts_stage import RolloutsStageConfig, run_rollouts_stage
 from sanawm_gym.train_wm.self_forcing_stage import SelfForcingStageConfig, run_self_forcing_stage
 from sanawm_gym.train_wm.stream_stage import StreamStageConfig, run_stream_stage
 
@@ -22,6 +23,7 @@ STAGES: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "bidirectional": (BidirectionalStageConfig, run_clip_stage),
     "chunk-causal": (ChunkCausalStageConfig, run_clip_stage),
     "streaming": (StreamStageConfig, run_stream_stage),
+    "rollouts": (RolloutsStageConfig, run_rollouts_stage),
     "self-forcing": (SelfForcingStageConfig, run_self_forcing_stage),
     "bundle": (BundleStageConfig, run_bundle_stage),
 }

@@ -4,6 +4,10 @@ Two passes over the same piece of a drive. The *clean pass* reads the true laten
 leaves, before every frame, the state a stream would have there. The *noisy pass* predicts every
 frame's velocity from noise, all frames at once, each against its own state: the whole past is clean
 (teacher forcing), and the network is trained in exactly the form in which it will be driven.
+
+With ``rollouts`` the past is a mixture of the truth and of what the network made of it when it was
+left alone, while the target stays true. Enough of the truth shows through to tell what is right,
+and the answer to one's own mistakes is learnt at the price of teacher forcing.
 """
 
 from __future__ import annotations
@@ -50,6 +54,15 @@ class StreamStageConfig(NetworkStageConfig):
     context_noise: float = 0.1
     """Largest deviation of the Gaussian noise added to the clean context and to the warped
     pictures, drawn a row."""
+    rollouts: tuple[Path, ...] = ()
+    """Folders written by the ``rollouts`` stage, the newest last: what the network itself drew
+    along the cameras of some clips. Mixed into the past that is shown, it teaches to draw the true
+    next frame although the past has gone wrong."""
+    mixed_pieces: float = 0.7
+    """Share of the pieces, where there are rollouts, whose past is mixed, 0 to 1."""
+    largest_mix: float = 0.9
+    """Largest weight of the drawn past against the true one, drawn a row, 0 to 1. At 1 nothing
+    would tell which of all futures is the true one."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ class StreamObjective(NetworkObjective):
     """Velocity error of every frame against its own streaming state."""
 
     def __init__(self, config: StreamStageConfig, device: torch.device) -> None:
-        super().__init__(config, device)
+        super().__init__(config, device, config.rollouts)
         self.config = config
         self._lanes: Lanes | None = None
         self._states: dict[int, SanaWMState] = {}
@@ -100,6 +113,14 @@ class StreamObjective(NetworkObjective):
         pure = torch.rand((b, t), generator=generator) < config.pure_noise
         grain = config.context_noise * torch.rand((b, 1, 1, 1, 1), generator=generator)
         dropped = torch.rand(b, generator=generator) < config.caption_dropout
+        past = x_0
+        if piece.drawn is not None:
+            mixed = torch.rand((b, 1, 1, 1, 1), generator=generator) < config.mixed_pieces
+            share = config.largest_mix * torch.rand((b, 1, 1, 1, 1), generator=generator) * mixed
+            past = torch.lerp(x_0, piece.drawn.latents, share)
+            if piece.camera.warped is not None:
+                warped = torch.lerp(piece.camera.warped, piece.drawn.warped, share)
+                piece = replace(piece, camera=replace(piece.camera, warped=warped))
         if piece.camera.warped is not None:
             warped = piece.camera.warped
             grained = warped + grain * torch.randn(warped.shape, generator=generator)
@@ -114,7 +135,7 @@ class StreamObjective(NetworkObjective):
             piece=piece,
             sigma=torch.where(pure, 1.0, sigma),
             eps=torch.randn(x_0.shape, generator=generator),
-            context=x_0 + grain * torch.randn(x_0.shape, generator=generator),
+            context=past + grain * torch.randn(x_0.shape, generator=generator),
             captions=[
                 "" if drop else text
                 for drop, text in zip(dropped.tolist(), piece.captions, strict=True)

@@ -9,8 +9,6 @@ never stopped.
 
 from __future__ import annotations
 
-import json
-import platform
 import signal
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -26,6 +24,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from sanawm_gym.train_wm.checkpoint import load_checkpoint, save_checkpoint
+from sanawm_gym.train_wm.run_record import RunRecord
+from sanawm_gym.worldmodel.folder import write_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -72,7 +72,8 @@ class TrainerConfig:
     seed: int = 0
     """Seed of initial weights, data order and noise."""
     resume: bool = True
-    """Continue from ``out`` when it holds a checkpoint of the same stage."""
+    """Continue from ``out`` when it holds a checkpoint. It has to be of the same configuration and
+    data; only steps, stop_at, threads, save_every and sample_every may change."""
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
@@ -87,6 +88,10 @@ class TrainerConfig:
 
 class Objective(nn.Module, ABC):
     """What a stage trains: parameters, data and loss in one module."""
+
+    def stage_config(self) -> Any:
+        """The stage's whole configuration, which every objective keeps as ``config``."""
+        return vars(self)["config"]
 
     @abstractmethod
     def batch(self, step: int, rank: int, num_ranks: int) -> Any:
@@ -128,7 +133,7 @@ def train(make_objective: Callable[[torch.device], Objective], config: TrainerCo
         config: See :class:`TrainerConfig`.
 
     Raises:
-        ValueError: If ``out`` holds a checkpoint of a run with another configuration.
+        ValueError: If ``out`` holds a checkpoint of a run with another configuration or other data.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
@@ -167,6 +172,7 @@ class _Run:
     ) -> None:
         self.config, self.accelerator, self.objective = config, accelerator, objective
         self.model, self.average, self.optimizer = model, average, optimizer
+        self.record = RunRecord.of(objective.stage_config())
         self.step = 0
         self.stop_signal: int | None = None
         self.writer: Any = None
@@ -251,6 +257,7 @@ class _Run:
         found = load_checkpoint(self.config.out)
         if found is None:
             return
+        self.record.check(found.get("record"), self.config.out)
         self.objective.trained().load_state_dict(found["model"])
         self.average.load_state_dict(found["average"])
         self.optimizer.load_state_dict(found["optimizer"])
@@ -276,6 +283,7 @@ class _Run:
                     "average": self.average.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "progress": progress,
+                    "record": asdict(self.record),
                 },
             )
         self.accelerator.wait_for_everyone()
@@ -298,15 +306,12 @@ class _Run:
         from torch.utils.tensorboard import SummaryWriter
 
         described = {
-            "config": json.loads(json.dumps(asdict(self.config), default=str)),
             "objective": type(self.objective).__name__,
             "num_parameters": sum(p.numel() for p in self.objective.trained().parameters()),
-            "num_processes": self.accelerator.num_processes,
-            "device": str(self.accelerator.device),
-            "torch": torch.__version__,
-            "machine": platform.platform(),
+            "first_step": self.step,
+            **self.record.describe(self.accelerator.device, self.accelerator.num_processes),
         }
-        (self.config.out / "run.json").write_text(json.dumps(described, indent=2) + "\n")
+        write_json(self.config.out / "run.json", described)
         return SummaryWriter(str(self.config.out / "tensorboard"))
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -45,8 +45,19 @@ def make_weights(model: SanaWMConfig, captions: Sequence[str], init: Path | None
             vocabulary=build_vocabulary(captions), channels=model.caption_channels
         )
         return WorldWeights(SanaWM(model), CaptionEncoder(text))
-    text = read_config(init / "text_encoder.json", CaptionEncoderConfig)
-    weights = WorldWeights(SanaWM(model), CaptionEncoder(text))
-    load_weights(init, "network", weights.network)
-    load_weights(init, "text_encoder", weights.text_encoder)
+    return load_world_weights(init, model)
+
+
+def load_world_weights(folder: Path, model: SanaWMConfig | None = None) -> WorldWeights:
+    """Weights that an earlier stage wrote.
+
+    Args:
+        folder: Its output folder.
+        model: Network to fill; None takes the one described in the folder.
+    """
+    config = read_config(folder / "network.json", SanaWMConfig) if model is None else model
+    text = read_config(folder / "text_encoder.json", CaptionEncoderConfig)
+    weights = WorldWeights(SanaWM(config), CaptionEncoder(text))
+    load_weights(folder, "network", weights.network)
+    load_weights(folder, "text_encoder", weights.text_encoder)
     return weights

@@ -9,13 +9,14 @@ Axes: b clips, c latent channels, t latent frames, h rows, w columns, l text tok
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from .block import Block, PluckerInput, Prompt
+from .block import Block, BlockOutput, PluckerInput, Prompt
 from .camera_condition import CameraCondition
 from .chunks import Mode, chunk_sizes
 from .config import SanaWMConfig
@@ -43,12 +44,19 @@ class Unrolled(NamedTuple):
 
 
 class SanaWM(nn.Module):
-    """The network. Parameters are named and shaped as in the diffusers layout of the release."""
+    """The network. Parameters are named and shaped as in the diffusers layout of the release.
+
+    Attributes:
+        config: Architecture.
+        gradient_checkpointing: In training keep of each block only what enters it, and compute the
+            block again in the backward pass.
+    """
 
     def __init__(self, config: SanaWMConfig) -> None:
         super().__init__()
         width = config.hidden_size
         self.config = config
+        self.gradient_checkpointing = False
         self.x_embedder = PatchEmbed(config.in_channels, width)
         self.t_embedder = TimestepEmbed(width)
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
@@ -307,7 +315,7 @@ class SanaWM(nn.Module):
         for i in range(len(self.blocks)):
             prompt = Prompt(text.keys[i], text.values[i], text.mask)
             memory = None if state is None else state.blocks[i]
-            y, last, every = self._block(i)(y, t0, prompt, plucker, frames, memory)
+            y, last, every = self._run_block(i, y, t0, prompt, plucker, frames, memory)
             if last is not None:
                 lasts.append(last)
             if every is not None:
@@ -317,6 +325,17 @@ class SanaWM(nn.Module):
             x_0 = out if warped is None else out + warped
             out = velocity_of(x, x_0, timestep / NUM_TIMESTEPS)
         return out, tuple(lasts), tuple(everys)
+
+    def _run_block(self, index: int, *inputs: Any) -> BlockOutput:
+        block = self._block(index)
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            # Blocks draw no random numbers, so there is no generator to put back.
+            again: BlockOutput = checkpoint(
+                block, *inputs, use_reentrant=False, preserve_rng_state=False
+            )
+            return again
+        once: BlockOutput = block(*inputs)
+        return once
 
     def _warped(self, camera: CameraCondition | None) -> Tensor | None:
         if not self.config.warp_condition:

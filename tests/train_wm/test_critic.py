@@ -1,6 +1,7 @@
 """What own drives are judged by."""
 
 import torch
+import torch.nn.functional as F
 
 from sanawm_gym.train_wm.critic import Critic, appearance_error, critic_losses
 from sanawm_gym.worldmodel.ground_warp import fine_detail
@@ -12,7 +13,8 @@ def pictures(count: int) -> torch.Tensor:
 
 def test_critic_and_generator_losses_touch_disjoint_parameters() -> None:
     critic, drawn = Critic(2, width=8), pictures(2).requires_grad_()
-    critic_loss, generator_loss = critic_losses(critic, pictures(2), drawn)
+    grain = torch.randn(drawn.shape)
+    critic_loss, generator_loss = critic_losses(critic, pictures(2), drawn, grain, 0.01)
     parameters = list(critic.parameters())
     assert torch.autograd.grad(critic_loss, drawn, retain_graph=True, allow_unused=True) == (None,)
     assert all(p.abs().sum() > 0 for p in torch.autograd.grad(critic_loss, parameters))
@@ -28,14 +30,31 @@ def test_a_critic_learns_to_tell_a_blur_from_the_picture() -> None:
     losses = []
     for _ in range(40):
         sharp = pictures(4)
-        loss, _ = critic_losses(critic, sharp, torch.nn.functional.avg_pool3d(
-            sharp, (1, 5, 5), stride=1, padding=(0, 2, 2)
-        ))  # fmt: skip
+        blurred = F.avg_pool3d(sharp, (1, 5, 5), stride=1, padding=(0, 2, 2))
+        loss, _ = critic_losses(critic, sharp, blurred, torch.zeros_like(sharp), 0.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.2 < losses[0]
+
+
+def test_the_critic_pays_for_what_grain_changes() -> None:
+    torch.manual_seed(0)
+    critic, real, drawn = Critic(2, width=8), pictures(2), pictures(2)
+    grain = torch.randn(real.shape)
+    plain, _ = critic_losses(critic, real, drawn, grain, 0.0)
+    smooth, _ = critic_losses(critic, real, drawn, grain, 1.0)
+    none, _ = critic_losses(critic, real, drawn, torch.zeros_like(grain), 1.0)
+    assert smooth > plain
+    assert none == plain
+
+
+def test_the_critic_knows_the_row() -> None:
+    critic = Critic(2, width=8)
+    even = torch.zeros(1, 3, 2, 72, 128)
+    scores = critic(even)[0, 0, 2:-2, 8]
+    assert scores.std() > 1e-4
 
 
 def test_appearance_is_blind_to_what_stands_where_along_a_row() -> None:

@@ -7,11 +7,20 @@ over the frame's S tokens, not a product over tokens as in the usual gated delta
 
 [SANA-WM, arXiv 2605.15178, eq. 3-5; written here with keys on the rows, i.e. transposed.]
 `naive` says it in loops, `parallel` is the form for whole clips and training, `step` the form for
-one frame in a stream. The normaliser of the attention is the same rule with v = 1.
+one frame in a stream. A clip may be spread over ranks that hold slices of its time
+(`ClipSlices`, `context_parallel`). The normaliser of the attention is the same rule with v = 1.
 """
 
+from .clip_slices import ClipSlices, exchange_halo
 from .naive import naive_frame_gdn
 from .parallel import FrameGDNResult, frame_gdn
 from .step import frame_gdn_step
 
-__all__ = ["FrameGDNResult", "frame_gdn", "frame_gdn_step", "naive_frame_gdn"]
+__all__ = [
+    "ClipSlices",
+    "FrameGDNResult",
+    "exchange_halo",
+    "frame_gdn",
+    "frame_gdn_step",
+    "naive_frame_gdn",
+]

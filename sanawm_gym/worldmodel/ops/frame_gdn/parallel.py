@@ -19,6 +19,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from .clip_slices import ClipSlices
+from .context_parallel import shared_scan_backward_exclusive, shared_scan_forward
 from .scan import scan_backward_exclusive, scan_forward
 
 
@@ -47,6 +49,7 @@ def frame_gdn(
     initial: Float[Tensor, "b h d e"] | None = None,
     left: Float[Tensor, "b t d d"] | None = None,
     right: Float[Tensor, "b t e e"] | None = None,
+    slices: ClipSlices | None = None,
 ) -> FrameGDNResult:
     """Read every frame from the frames up to itself, and from later frames of its own chunk.
 
@@ -54,20 +57,33 @@ def frame_gdn(
     each frame: a change of the origin in which keys and values are expressed. That needs chunks of
     one frame, since a backward scan would have to undo the move.
 
+    With `slices` every rank of a process group gives and gets its own frames of one clip, and reads
+    as if it had all of them (see `context_parallel`); `final` is then the state after the rank's
+    last frame. Origins do not move there.
+
     Args:
         q: Queries.
         k: Keys, already scaled.
         v: Values.
         beta: Write strength in [0, 1] per token and head.
         decay: Share of memory kept per frame and head, in [0, 1].
-        chunks: Chunk sizes over t; default one chunk, which is the bidirectional model.
-        initial: State before the first frame; default zero.
+        chunks: Chunk sizes over t (over the whole clip if it is sliced); default one chunk, which
+            is the bidirectional model.
+        initial: State before the first frame; default zero. Of a sliced clip, rank 0's is used.
         left: Move of the key axis before each frame, shared by the heads.
         right: Move of the value axis before each frame, shared by the heads.
+        slices: Which rank holds which frames; None is the whole clip here.
+
+    Raises:
+        ValueError: If this rank's number of frames is not that of its slice.
     """
     num_clips, num_frames, _, num_heads, num_channels = k.shape
     dtype = torch.promote_types(v.dtype, torch.float32)
-    sizes = (num_frames,) if chunks is None else tuple(chunks)
+    if slices is not None:
+        slices.check_length(num_frames)
+        assert left is None and right is None, "a sliced clip has one origin"
+    total = num_frames if slices is None else slices.num_frames
+    sizes = (total,) if chunks is None else tuple(chunks)
     q, k, v = (rearrange(x.to(dtype), "b t s h d -> t (b h) s d") for x in (q, k, v))
     strength = rearrange(beta.to(dtype), "b t s h -> t (b h) s 1")
     kept = rearrange(decay.to(dtype), "b t h -> t (b h) 1 1")
@@ -81,21 +97,41 @@ def frame_gdn(
     moved_left, moved_right = (_per_head(x, num_heads, dtype) for x in (left, right))
     if moved_left is not None:
         transitions = torch.matmul(transitions, moved_left)
-    states = scan_forward(transitions, updates, first, moved_right)
+    states, later = _scan(transitions, updates, first, moved_right, sizes, slices)
     before, readable = states[:-1], states[1:]
     if moved_left is not None:
         before = torch.matmul(moved_left, before)
     if moved_right is not None:
         before = torch.matmul(before, moved_right)
-    if any(size > 1 for size in sizes):
+    if later is not None:
         assert left is None and right is None, "a moving origin needs chunks of one frame"
-        readable = readable + scan_backward_exclusive(transitions, updates, sizes)
+        readable = readable + later
     output = torch.matmul(q, readable)
     return FrameGDNResult(
         rearrange(output, "t (b h) s e -> b t s h e", b=num_clips),
         rearrange(before, "t (b h) d e -> b t h d e", b=num_clips),
         rearrange(states[-1], "(b h) d e -> b h d e", b=num_clips),
     )
+
+
+def _scan(
+    transitions: Tensor,
+    updates: Tensor,
+    first: Tensor,
+    right: Tensor | None,
+    sizes: tuple[int, ...],
+    slices: ClipSlices | None,
+) -> tuple[Tensor, Tensor | None]:
+    """States before and after every frame, and those built from later frames if any are seen."""
+    looks_ahead = any(size > 1 for size in sizes)
+    if slices is None:
+        states = scan_forward(transitions, updates, first, right)
+        later = scan_backward_exclusive(transitions, updates, sizes) if looks_ahead else None
+        return states, later
+    states = shared_scan_forward(transitions, updates, first, slices)
+    if not looks_ahead:
+        return states, None
+    return states, shared_scan_backward_exclusive(transitions, updates, sizes, slices)
 
 
 def _per_head(matrices: Tensor | None, num_heads: int, dtype: torch.dtype) -> Tensor | None:

@@ -1,0 +1,1 @@
+"""Foreign drives into recordings: `sanawm-gym ingest`."""
