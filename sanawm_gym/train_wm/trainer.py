@@ -9,13 +9,11 @@ never stopped.
 
 from __future__ import annotations
 
-import signal
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -25,6 +23,7 @@ from tqdm import tqdm
 
 from sanawm_gym.train_wm.checkpoint import load_checkpoint, save_checkpoint
 from sanawm_gym.train_wm.run_record import RunRecord
+from sanawm_gym.train_wm.stop_signal import StopSignal
 from sanawm_gym.worldmodel.folder import write_json
 
 if TYPE_CHECKING:
@@ -174,15 +173,25 @@ class _Run:
         self.model, self.average, self.optimizer = model, average, optimizer
         self.record = RunRecord.of(objective.stage_config())
         self.step = 0
-        self.stop_signal: int | None = None
+        self.stop = StopSignal()
         self.writer: Any = None
 
     def run(self) -> None:
         self._resume()
         self.writer = self._make_writer()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        last = self.config.steps if self.config.stop_at is None else self.config.stop_at
+        with self.stop:
+            self._steps(self.config.steps if self.config.stop_at is None else self.config.stop_at)
+        if self.stop.number is not None:
+            self._say(
+                f"stopped by signal {self.stop.number} at step {self.step}; run again to go on"
+            )
+            raise SystemExit(128 + self.stop.number)
+        if self.accelerator.is_main_process:
+            self.objective.export(self.average.module, self.config.out)
+            self._say(f"finished {self.step} steps; weights are in {self.config.out}")
+
+    def _steps(self, last: int) -> None:
+        """Go on to step ``last`` or to a signal, and leave a checkpoint."""
         bar = tqdm(
             total=last,
             initial=self.step,
@@ -191,7 +200,7 @@ class _Run:
             mininterval=5.0,
         )
         recent: defaultdict[str, list[float]] = defaultdict(list)
-        while self.step < last and self.stop_signal is None:
+        while self.step < last and self.stop.number is None:
             for name, value in self._optimizer_step().items():
                 recent[name].append(float(value))
             self.step += 1
@@ -208,15 +217,8 @@ class _Run:
             if self.config.sample_every and self.step % self.config.sample_every == 0:
                 self._sample()
         bar.close()
-        if self.stop_signal is not None:
+        if self.stop.number is not None:
             self._save()
-            self._say(
-                f"stopped by signal {self.stop_signal} at step {self.step}; run again to go on"
-            )
-            raise SystemExit(128 + self.stop_signal)
-        if self.accelerator.is_main_process:
-            self.objective.export(self.average.module, self.config.out)
-            self._say(f"finished {self.step} steps; weights are in {self.config.out}")
 
     def _optimizer_step(self) -> dict[str, Tensor]:
         rate = self.config.learning_rate * learning_rate_factor(self.step, self.config)
@@ -313,9 +315,6 @@ class _Run:
         }
         write_json(self.config.out / "run.json", described)
         return SummaryWriter(str(self.config.out / "tensorboard"))
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.stop_signal = number
 
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:

@@ -18,11 +18,12 @@ CONTEXT = 3
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of an untrained network."""
+def network(latents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an untrained network that knows the words of the clips."""
     out = tmp_path_factory.mktemp("network")
+    captions = [clip.caption for part in load_latent_clips(latents) for clip in part]
     torch.manual_seed(0)
-    make_weights(TINY_NETWORK, ["a road"], None).save(out)
+    make_weights(TINY_NETWORK, captions, None).save(out)
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 import sanawm_gym
 from sanawm_gym.train_wm.checkpoint import load_checkpoint, save_checkpoint
 from sanawm_gym.train_wm.run_record import describe_source, hash_input
+from sanawm_gym.train_wm.stop_signal import StopSignal
 from sanawm_gym.train_wm.trainer import Objective, TrainerConfig, train
 
 
@@ -213,3 +215,12 @@ def test_a_checkout_gives_its_commit_and_a_copy_its_version(tmp_path: Path) -> N
     nested = package / "site-packages"
     nested.mkdir()
     assert describe_source(nested) == version
+
+
+def test_signals_are_noted_while_training_and_given_back_after() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        assert stop.number is None
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
