@@ -29,6 +29,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from autoencoder import psnr
 from jaxtyping import Bool, Float, UInt8
 from report import Report
 from torch import Tensor
@@ -137,11 +138,6 @@ def carried(
     return pictures.numpy(), shown.numpy()
 
 
-def psnr(error: Float[np.ndarray, "..."]) -> float:
-    """Of squared errors on bytes [dB]."""
-    return float(10 * np.log10(255.0**2 / max(float(error.mean()), 1e-9)))
-
-
 class Perception:
     """Distance of two groups of frames on the activations of a video encoder."""
 
@@ -191,8 +187,8 @@ def judge(
         ways[WARP] = warped
         ways[COPY] = np.repeat(moment.lead[:, -1:], 4, axis=1)
         for name, frames in ways.items():
-            error = (frames.astype(np.float64) - truth) ** 2
-            found[name, seconds] = (psnr(error[shown]), psnr(error), perceive(frames, truth))
+            seen = psnr(frames[shown], truth[shown])
+            found[name, seconds] = (seen, psnr(frames, truth), perceive(frames, truth))
     return found
 
 

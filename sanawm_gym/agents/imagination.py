@@ -49,7 +49,8 @@ class ImaginationConfig:
     lead: float = 1.0
     """Recorded video that a stretch begins with [s], >= 0."""
     held_out: float = 0.05
-    """Share of the drives, the last ones, that are left alone, as in cloning, 0 to 1."""
+    """Share of the drives, the last ones, that are left alone, as in cloning, 0 to 1; at least
+    one is."""
     batch_size: int = 8
     """Stretches drawn together, >= 1."""
     seed: int = 0
@@ -95,7 +96,7 @@ def imagine(config: ImaginationConfig) -> int:
     lead = round(config.lead * world.config.fps / stride) * stride + 1
     dataset = EpisodeDataset(config.data, num_cached=1)
     dataset.require("expert_action")
-    usable = dataset.episodes[: len(dataset.episodes) - round(config.held_out * len(dataset))]
+    usable = dataset.episodes[: len(dataset) - max(1, round(config.held_out * len(dataset)))]
     usable = [info for info in usable if info.num_frames >= lead + steps * stride]
     if not usable:
         raise ValueError(

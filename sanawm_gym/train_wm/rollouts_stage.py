@@ -6,7 +6,8 @@ the ``latents`` stage, frame for frame beside the truth. Mixed into the past tha
 stage shows the network, it teaches it to draw the true next frame although its past has begun to go
 wrong.
 
-One file a clip, written whole or not at all; a second run writes only what is missing.
+One file a clip, written whole or not at all; a second run goes on at the first batch that is not
+complete, and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -97,14 +98,18 @@ def run_rollouts_stage(config: RolloutsStageConfig) -> None:
     groups: defaultdict[int, list[tuple[str, LatentClip]]] = defaultdict(list)
     for entry, clip in chosen:
         groups[clip.latents.shape[0]].append((entry["file"], clip))
+    numbers = {entry["file"]: number for number, entry in enumerate(index["clips"])}
     config.out.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(chosen), unit="clip", desc="drawing") as bar:
         for _, group in sorted(groups.items(), reverse=True):
-            missing = [pair for pair in group if not (config.out / pair[0]).exists()]
-            bar.update(len(group) - len(missing))
-            for start in range(0, len(missing), config.batch_size):
-                part = missing[start : start + config.batch_size]
-                latents, warped = _draw(world, [clip for _, clip in part], config)
+            for start in range(0, len(group), config.batch_size):
+                # Rounding depends on what a clip is drawn with: a batch is drawn whole or not.
+                part = group[start : start + config.batch_size]
+                bar.update(len(part))
+                if all((config.out / name).exists() for name, _ in part):
+                    continue
+                seeds = [mix_seed(config.seed, numbers[name]) for name, _ in part]
+                latents, warped = _draw(world, [clip for _, clip in part], seeds, config)
                 for row, (name, clip) in enumerate(part):
                     write_clip(
                         config.out / name,
@@ -115,7 +120,6 @@ def run_rollouts_stage(config: RolloutsStageConfig) -> None:
                             "intrinsics": clip.intrinsics,
                         },
                     )
-                bar.update(len(part))
     write_json(config.out / "latents.json", {**index, "clips": [entry for entry, _ in chosen]})
     print(f"wrote {len(chosen)} drawn clips to {config.out}")
 
@@ -149,7 +153,7 @@ def _world(config: RolloutsStageConfig) -> WorldModel:
 
 
 def _draw(
-    world: WorldModel, clips: list[LatentClip], config: RolloutsStageConfig
+    world: WorldModel, clips: list[LatentClip], seeds: list[int], config: RolloutsStageConfig
 ) -> tuple[Float[Tensor, "b t c y x"], Float[Tensor, "b t c y x"]]:
     """Latents drawn along the clips' cameras and their warped pictures; the context is true."""
     autoencoder = world.autoencoder
@@ -165,7 +169,7 @@ def _draw(
         pictures,
         prompts=[clip.caption for clip in clips],
         intrinsics=lens.numpy(),
-        seeds=[mix_seed(config.seed, row) for row in range(len(clips))],
+        seeds=seeds,
         poses=poses[:, :first].numpy(),
     )
     latents = [truth[:, :given]]

@@ -71,7 +71,7 @@ def test_a_second_run_draws_what_is_missing_and_the_same(
     out = tmp_path / "again"
     out.mkdir()
     files = sorted(rollouts.glob("clip-*.safetensors"))
-    for file in files[2:]:
+    for file in files[1:]:
         (out / file.name).write_bytes(file.read_bytes())
     run_rollouts_stage(config(latents, autoencoder, network, out))
     assert [file.read_bytes() for file in sorted(out.glob("clip-*"))] == [
