@@ -107,14 +107,43 @@ def _fov_message(fov_deg: float) -> str:
     )
 
 
+def fit_intrinsics(
+    intrinsics: Intrinsics, width: int, height: int
+) -> tuple[Intrinsics, tuple[float, float, float, float]]:
+    """Lens of a picture that is scaled to cover a size and cut to it around its middle.
+
+    With s the scale and (l, t) the cut corner in source pixels: f' = s f, c' = s (c - (l, t)).
+
+    Args:
+        intrinsics: Lens of the given picture [px].
+        width: Target width [px].
+        height: Target height [px].
+
+    Returns:
+        The new lens, and left, top, right and bottom of what is kept [px of the given picture].
+    """
+    scale = max(width / intrinsics.width, height / intrinsics.height)
+    left = (intrinsics.width - width / scale) / 2.0
+    top = (intrinsics.height - height / scale) / 2.0
+    fitted = replace(
+        intrinsics,
+        fx=intrinsics.fx * scale,
+        fy=intrinsics.fy * scale,
+        cx=(intrinsics.cx - left) * scale,
+        cy=(intrinsics.cy - top) * scale,
+        width=width,
+        height=height,
+    )
+    return fitted, (left, top, left + width / scale, top + height / scale)
+
+
 def fit_image(
     image: UInt8[np.ndarray, "*f h w 3"], intrinsics: Intrinsics, width: int, height: int
 ) -> tuple[UInt8[np.ndarray, "*f height width 3"], Intrinsics]:
     """Scale pictures to cover the target, cut the middle out, move the intrinsics along.
 
-    With s the scale and (l, t) the cut corner in source pixels: f' = s f, c' = s (c - (l, t)).
     Scale and cut are one resampling with an antialiased bicubic kernel, so the corner need not fall
-    on a whole pixel.
+    on a whole pixel; `fit_intrinsics` says where it is.
 
     Args:
         image: One picture or a stack of them, RGB.
@@ -135,21 +164,9 @@ def fit_image(
             f"intrinsics' {intrinsics.width}x{intrinsics.height}; "
             "state intrinsics in pixels of this very picture"
         )
-    scale = max(width / source_width, height / source_height)
-    left = (source_width - width / scale) / 2.0
-    top = (source_height - height / scale) / 2.0
-    fitted = replace(
-        intrinsics,
-        fx=intrinsics.fx * scale,
-        fy=intrinsics.fy * scale,
-        cx=(intrinsics.cx - left) * scale,
-        cy=(intrinsics.cy - top) * scale,
-        width=width,
-        height=height,
-    )
+    fitted, box = fit_intrinsics(intrinsics, width, height)
     if (source_width, source_height) == (width, height):
         return image, fitted
-    box = (left, top, left + width / scale, top + height / scale)
     frames = [
         np.asarray(
             Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC, box=box)

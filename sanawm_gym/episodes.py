@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
+from sanawm_gym.parquet_rows import read_rows
 from sanawm_gym.video import read_video
 
 FORMAT_VERSION = 1
@@ -170,14 +170,22 @@ def read_info(root: Path) -> DatasetInfo:
 
 
 class EpisodeDataset:
-    """Reads recorded drives; the last few decoded videos and tables are kept in memory."""
+    """Reads recorded drives; the last few decoded videos and tables are kept in memory.
 
-    def __init__(self, path: str | Path, *, num_cached: int = 8) -> None:
+    Attributes:
+        episodes: Drives of all complete shards.
+        damaged: Tables that cannot be read and why, where they are passed over.
+    """
+
+    def __init__(
+        self, path: str | Path, *, num_cached: int = 8, skip_damaged: bool = False
+    ) -> None:
         """Open a dataset; shards that are not complete are left out.
 
         Args:
             path: Dataset folder.
             num_cached: Decoded episodes to keep (about 9 MB for 20 s of 128 x 72).
+            skip_damaged: Note tables that cannot be read in `damaged` instead of raising.
 
         Raises:
             ValueError: If there is no readable dataset in the folder.
@@ -185,14 +193,24 @@ class EpisodeDataset:
         self.path = Path(path)
         self.info = read_info(self.path)
         self.episodes: list[EpisodeInfo] = []
+        self.damaged: dict[Path, str] = {}
+        self._by_index: dict[int, EpisodeInfo] = {}
         for table_path in sorted(self.path.glob("shard-*.parquet")):
-            self.episodes += self._index(table_path)
+            try:
+                found = self._index(table_path)
+            except ValueError as error:
+                if not skip_damaged:
+                    raise
+                self.damaged[table_path] = str(error)
+                continue
+            self.episodes += found
+            self._by_index |= {info.index: info for info in found}
         if not self.episodes:
+            reason = next(iter(self.damaged.values()), "it has none")
             raise ValueError(
-                f"dataset: got {self.path} without a complete shard; finish it with "
+                f"dataset: got {self.path} without a complete shard ({reason}); finish it with "
                 "`sanawm-gym record`"
             )
-        self._by_index = {info.index: info for info in self.episodes}
         self._decode = lru_cache(maxsize=num_cached)(self._read_frames)
         self._table = lru_cache(maxsize=64)(self._read_columns)
 
@@ -270,38 +288,38 @@ class EpisodeDataset:
         return start, stop
 
     def _index(self, path: Path) -> list[EpisodeInfo]:
+        """Episodes of a table, every one with rows 0 ... n - 1 in order and in no other table."""
         shard = int(path.stem.split("-")[1])
-        names = ["episode", "caption", "policy", "world_seed"]
-        table = self._read_table(path, names)
-        numbers = table["episode"].to_numpy()
+        rows = read_rows(path, ["episode", "frame", "caption", "policy", "world_seed"])
+        numbers = rows["episode"]
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         ends = np.append(starts[1:], len(numbers))
-        found = []
+        found: list[EpisodeInfo] = []
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            row: dict[str, Any] = {name: table[name][start].as_py() for name in names}
-            video = episode_path(self.path, shard, row["episode"])
+            number = int(numbers[start])
+            if not np.array_equal(rows["frame"][start:end], np.arange(end - start)):
+                raise ValueError(
+                    f"dataset: got frames of episode {number} out of order in {path}, expected 0 "
+                    f"to {end - start - 1}; record it again"
+                )
+            if number in self._by_index or number in [info.index for info in found]:
+                raise ValueError(
+                    f"dataset: got episode {number} once more in {path}; expected every number "
+                    "once, so keep the shards of different recordings apart"
+                )
             found.append(
                 EpisodeInfo(
-                    row["episode"],
-                    end - start,
-                    row["caption"],
-                    row["policy"],
-                    row["world_seed"],
-                    video,
-                    shard,
-                    start,
+                    index=number,
+                    num_frames=end - start,
+                    caption=str(rows["caption"][start]),
+                    policy=str(rows["policy"][start]),
+                    world_seed=int(rows["world_seed"][start]),
+                    video=episode_path(self.path, shard, number),
+                    shard=shard,
+                    first_row=start,
                 )
             )
         return found
-
-    @staticmethod
-    def _read_table(path: Path, names: Sequence[str] | None = None) -> pa.Table:
-        try:
-            return pq.read_table(path, columns=names)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ValueError(
-                f"dataset: cannot read {path} ({error}); delete it and record again"
-            ) from error
 
     def _read_frames(self, episode: int) -> UInt8[np.ndarray, "f h w 3"]:
         info = self._by_index[episode]
@@ -317,17 +335,6 @@ class EpisodeDataset:
 
     def _read_columns(self, episode: int) -> dict[str, np.ndarray]:
         info = self._by_index[episode]
-        table = self._read_table(shard_path(self.path, info.shard)).slice(
-            info.first_row, info.num_frames
-        )
-        columns: dict[str, np.ndarray] = {}
-        for name in table.column_names:
-            column = table[name].combine_chunks()
-            if name in LIST_COLUMNS:
-                values = column.flatten().to_numpy().reshape(info.num_frames, LIST_COLUMNS[name])
-                columns[name] = values.reshape(-1, 4, 4) if name == "c2w" else values
-            elif name in WORD_COLUMNS:
-                columns[name] = np.array(column.to_pylist(), dtype=object)
-            else:
-                columns[name] = column.to_numpy(zero_copy_only=False)
-        return columns
+        path, first = shard_path(self.path, info.shard), info.first_row
+        columns = read_rows(path, start=first, stop=first + info.num_frames)
+        return columns | {"c2w": columns["c2w"].reshape(-1, 4, 4)}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sanawm_gym.camera import CameraRig, Intrinsics, camera_poses, fit_image
+from sanawm_gym.camera import CameraRig, Intrinsics, camera_poses, fit_image, fit_intrinsics
 from sanawm_gym.geometry import is_rigid, planar_pose, relative_poses
 
 
@@ -58,6 +58,18 @@ def test_a_fitted_picture_shows_a_direction_where_its_new_intrinsics_say(
     source = angle * lens.fx + lens.cx - 0.5
     np.testing.assert_allclose(fitted[36, columns, 0], source / (width - 1) * 255, atol=1.5)
     assert new.fy / new.fx == pytest.approx(lens.fy / lens.fx)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (320, 100), (64, 36), (101, 203)])
+def test_a_fitted_lens_sees_the_kept_corners_where_the_whole_one_did(size: tuple[int, int]) -> None:
+    width, height = size
+    lens = Intrinsics(0.8 * width, 0.9 * width, 0.52 * width, 0.47 * height, width, height)
+    new, (left, top, right, bottom) = fit_intrinsics(lens, 128, 72)
+    assert min(left, top) == 0.0 and right <= width and bottom <= height
+    assert (right - left) / (bottom - top) == pytest.approx(128 / 72)
+    for (u, v), (x, y) in [((0, 0), (left, top)), ((128, 72), (right, bottom))]:
+        ray = (u - new.cx) / new.fx, (v - new.cy) / new.fy
+        assert ray == pytest.approx(((x - lens.cx) / lens.fx, (y - lens.cy) / lens.fy))
 
 
 def test_a_stack_of_pictures_is_fitted_like_each_of_them() -> None:

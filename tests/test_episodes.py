@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from sanawm_gym.episodes import (
@@ -113,6 +114,56 @@ def test_a_video_of_another_length_is_named(dataset: Path) -> None:
 def test_a_damaged_table_is_named(dataset: Path) -> None:
     shard_path(dataset, 1).write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"shard-00001\.parquet"):
+        EpisodeDataset(dataset)
+
+
+def test_damaged_tables_are_passed_over_and_noted_when_asked(dataset: Path) -> None:
+    path = shard_path(dataset, 0)
+    path.write_bytes(path.read_bytes()[:-100])
+    opened = EpisodeDataset(dataset, skip_damaged=True)
+    assert [info.index for info in opened.episodes] == [2]
+    assert list(opened.damaged) == [path]
+    np.testing.assert_array_equal(opened.columns(2)["frame"], np.arange(LENGTHS[2]))
+    shard_path(dataset, 1).unlink()
+    with pytest.raises(ValueError, match=r"without a complete shard .*shard-00000\.parquet"):
+        EpisodeDataset(dataset, skip_damaged=True)
+
+
+def test_damage_in_the_rows_of_one_episode_leaves_the_others_readable(dataset: Path) -> None:
+    path = shard_path(dataset, 0)
+    column = pq.read_metadata(path).row_group(1).column(2)
+    assert column.path_in_schema.startswith("c2w")
+    content = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(content)
+    opened = EpisodeDataset(dataset)
+    np.testing.assert_array_equal(
+        opened.columns(0)["c2w"].reshape(-1, 16), columns(0, LENGTHS[0])["c2w"]
+    )
+    with pytest.raises(ValueError, match=r"shard-00000\.parquet"):
+        opened.columns(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"frame": np.array([0, 1, 3, 4, 5])}, "episode 7 out of order"),
+        ({"episode": np.full(5, 0)}, "episode 0 once more"),
+    ],
+)
+def test_rows_that_do_not_make_whole_episodes_are_refused(
+    dataset: Path, changes: dict[str, np.ndarray], said: str
+) -> None:
+    write_shard(dataset, 1, [columns(7, 5) | changes])
+    with pytest.raises(ValueError, match=said):
+        EpisodeDataset(dataset)
+
+
+def test_a_table_without_a_column_is_named(dataset: Path) -> None:
+    table = pq.read_table(shard_path(dataset, 1))
+    pq.write_table(table.drop_columns(["policy"]), shard_path(dataset, 1))
+    with pytest.raises(ValueError, match=r"shard-00001\.parquet .*no column policy"):
         EpisodeDataset(dataset)
 
 

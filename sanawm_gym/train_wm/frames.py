@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -10,65 +11,120 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from sanawm_gym.episodes import EpisodeDataset
+from sanawm_gym.episodes import EpisodeInfo
+from sanawm_gym.train_wm.clip_draw import ClipDraw
+from sanawm_gym.train_wm.recording import ReadingConfig, Recording
 from sanawm_gym.video import contact_sheet, write_video
+
+_MOST_DRAWS = 1000
+"""Draws of a clip after which there can be no whole one."""
 
 
 class FrameClips:
     """Random clips of the episodes of a dataset.
 
-    Whole episodes are decoded the first time they are asked for and stay in memory (an episode of
-    20 s at 128x72 is 9 MB), because decoding a video again for every clip would cost more than the
-    training step itself.
+    Whole episodes are decoded when they are first asked for and stay in memory as long as there is
+    room (an episode of 20 s at 128x72 is 9 MB), because decoding a video again for every clip would
+    cost more than the training step itself.
 
     Args:
         path: Dataset folder.
+        reading: Size, clock and how much damage is borne.
+        longest: Most frames that a clip will have.
         held_out: Share of the episodes, the last ones, that training never sees.
+        memory_gb: Room for decoded pictures [GB].
+
+    Attributes:
+        held_out: Episodes that training never sees.
+
+    Raises:
+        ValueError: If too few episodes are whole and long enough.
     """
 
-    def __init__(self, path: Path, held_out: float = 0.05) -> None:
-        self.dataset = EpisodeDataset(path)
-        total = len(self.dataset.episodes)
-        num_held_out = max(1, round(held_out * total))
-        if total <= num_held_out:
-            raise ValueError(f"{path} holds {total} episodes, expected at least 2: record more")
-        self.train_indices = range(total - num_held_out)
-        self.held_out_indices = range(total - num_held_out, total)
-        self._decoded: dict[int, UInt8[np.ndarray, "f h w 3"]] = {}
+    def __init__(
+        self,
+        path: Path,
+        reading: ReadingConfig,
+        *,
+        longest: int,
+        held_out: float = 0.05,
+        memory_gb: float = 8.0,
+    ) -> None:
+        self.recording = Recording(path, reading)
+        self._train, self.held_out = (
+            [info for info in part if self.recording.cameras(info) is not None]
+            for part in self.recording.split(held_out)
+        )
+        self.held_out = [i for i in self.held_out if self.recording.num_frames(i) >= longest]
+        if not self._train or not self.held_out:
+            raise ValueError(
+                f"{path} has {len(self._train)} whole episodes to train on and "
+                f"{len(self.held_out)} of {longest} frames or more held out, expected at least one "
+                "of each: record more and longer ones, or shorten the clips"
+            )
+        self._draw = ClipDraw([self.recording.num_frames(info) for info in self._train], longest)
+        self._room = int(memory_gb * 1e9)
+        self._decoded: OrderedDict[int, UInt8[np.ndarray, "f h w 3"] | None] = OrderedDict()
 
-    def episode(self, index: int) -> UInt8[np.ndarray, "f h w 3"]:
-        """All frames of one episode."""
-        if index not in self._decoded:
-            info = self.dataset.episodes[index]
-            self._decoded[index] = self.dataset.frames(index, 0, info.num_frames)
-        return self._decoded[index]
+    @property
+    def longest(self) -> int:
+        """Frames of the longest episode to train on."""
+        return max(self.recording.num_frames(info) for info in self._train)
 
-    def clip(self, index: int, start: int, length: int) -> Float[Tensor, "3 f h w"]:
-        """Frames start ... start + length - 1 of an episode, RGB in [-1, 1]."""
-        return to_signed(self.episode(index)[start : start + length])
+    def episode(self, info: EpisodeInfo) -> UInt8[np.ndarray, "f h w 3"] | None:
+        """All frames of one episode, or None if they cannot be decoded."""
+        if info.index not in self._decoded:
+            self._decoded[info.index] = self.recording.frames(info)
+            held = sum(0 if frames is None else frames.nbytes for frames in self._decoded.values())
+            for index, frames in list(self._decoded.items())[:-1]:
+                if frames is not None and held > self._room:
+                    del self._decoded[index]
+                    held -= frames.nbytes
+        self._decoded.move_to_end(info.index)
+        return self._decoded[info.index]
 
-    def draw(
-        self, count: int, length: int, generator: torch.Generator
-    ) -> Float[Tensor, "b 3 f h w"]:
-        """Draw ``count`` training clips of ``length`` frames, mirrored left to right half the time.
+    def draw(self, length: int, generator: torch.Generator) -> Float[Tensor, "3 f h w"]:
+        """A training clip of ``length`` frames, mirrored left to right half the time.
+
+        One that turns out not to be decodable is drawn again, so what a generator draws does not
+        depend on when that was noticed.
 
         Raises:
-            ValueError: If an episode is shorter than ``length``.
+            ValueError: If hardly anything can be decoded.
         """
-        clips = []
-        for _ in range(count):
-            index = int(torch.randint(len(self.train_indices), (), generator=generator))
-            frames = self.episode(self.train_indices[index])
-            if len(frames) < length:
-                raise ValueError(
-                    f"episode {index} has {len(frames)} frames, expected at least {length}: "
-                    "record longer episodes or shorten the clips"
-                )
-            start = int(torch.randint(len(frames) - length + 1, (), generator=generator))
-            clip = to_signed(frames[start : start + length])
-            if torch.rand((), generator=generator) < 0.5:
-                clip = clip.flip(-1)
-            clips.append(clip)
+        for _ in range(_MOST_DRAWS):
+            number, start = self._draw.draw(length, generator)
+            mirrored = torch.rand((), generator=generator) < 0.5
+            frames = self.episode(self._train[number])
+            if frames is not None:
+                clip = to_signed(frames[start : start + length])
+                return clip.flip(-1) if mirrored else clip
+        raise ValueError(
+            f"{self.recording.path}: {_MOST_DRAWS} draws in a row met videos that cannot be "
+            "decoded, expected whole ones: record again"
+        )
+
+    def held_out_clips(self, length: int, most: int) -> Float[Tensor, "b 3 f h w"]:
+        """A clip of the middle of each of the first held-out episodes.
+
+        Args:
+            length: Frames of a clip, at most `longest` of the constructor.
+            most: Clips at most.
+
+        Raises:
+            ValueError: If none can be decoded.
+        """
+        clips: list[Tensor] = []
+        for info in self.held_out:
+            frames = self.episode(info) if len(clips) < most else None
+            if frames is not None:
+                start = (len(frames) - length) // 2
+                clips.append(to_signed(frames[start : start + length]))
+        if not clips:
+            raise ValueError(
+                f"{self.recording.path}: none of {len(self.held_out)} held-out videos can be "
+                "decoded, expected one at least: record again"
+            )
         return torch.stack(clips)
 
 

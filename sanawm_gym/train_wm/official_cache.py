@@ -26,6 +26,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from sanawm_gym.train_wm.npz_pack import NpzPack, npz_arrays
 from sanawm_gym.train_wm.official_sidecars import (
     camera_table,
     read_camera,
@@ -166,6 +168,7 @@ class OfficialCache:
         self._shard_of: dict[str, str] = {}
         self._sidecars: dict[Path, dict[str, Any]] = {}
         self._cameras: dict[Path, dict[str, np.ndarray]] = {}
+        self._packs: dict[str, NpzPack] = {}
         for path in sorted(config.raw.glob("*.zip")):
             self._index(path)
         if not self.keys:
@@ -175,7 +178,7 @@ class OfficialCache:
             )
 
     def clip(self, key: str) -> OfficialClip:
-        """Read a clip.
+        """A clip; its latents are mapped into memory where they are not compressed.
 
         Raises:
             ValueError: If its files are damaged or do not fit each other; names the clip.
@@ -183,11 +186,11 @@ class OfficialCache:
         shard = self._shard_of[key]
         try:
             info = json.loads(_entry(self.config.raw / f"{shard}.zip", f"{key}.json"))
-            with np.load(io.BytesIO(_entry(self.config.cache / f"{shard}.zip", f"{key}.npz"))) as f:
-                z, warped = f["z"], f.get("warped")
+            arrays = self._packs[shard].arrays(f"{key}.npz")
+            z, warped = arrays["z"], arrays.get("warped")
             width, height = int(info["width"]), int(info["height"])
             poses, intrinsics = self._camera(shard, key)
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"cannot read clip {key!r} of shard {shard} in {self.config.raw} and "
                 f"{self.config.cache} ({error!r}): fetch or encode the shard again"
@@ -206,14 +209,14 @@ class OfficialCache:
             self.refused[shard] = f"no {latents}"
             return
         try:
-            with zipfile.ZipFile(path) as raw, zipfile.ZipFile(latents) as cache:
+            with zipfile.ZipFile(path) as raw:
                 keys = [n.removesuffix(".json") for n in raw.namelist() if n.endswith(".json")]
-                sizes = {info.filename: info.file_size for info in cache.infolist()}
-        except zipfile.BadZipFile as error:
+            self._packs[shard] = NpzPack(latents)
+        except (OSError, zipfile.BadZipFile) as error:
             self.refused[shard] = str(error)
             return
         for key in keys:
-            reason = self._reason(shard, key, sizes.get(f"{key}.npz"))
+            reason = self._reason(shard, key, self._packs[shard].size(f"{key}.npz"))
             if reason is None:
                 self.keys.append(key)
                 self._shard_of[key] = shard
@@ -245,8 +248,7 @@ class OfficialCache:
         if path not in self._cameras:
             self._cameras[path] = {}
             if path.is_file():
-                with np.load(path) as table:
-                    self._cameras[path] = {name: table[name] for name in table.files}
+                self._cameras[path] = npz_arrays(np.asarray(np.memmap(path, np.uint8, mode="c")))
         found = read_camera(self._cameras[path], key)
         if found is None:
             return None, None

@@ -26,8 +26,8 @@ def load_official_clips(
 ) -> tuple[list[LatentClip], list[LatentClip]]:
     """Training clips and held-out clips of a cache.
 
-    All are kept in memory, as for our own layout. Clips that cannot be used are named in a warning
-    and left out.
+    Latents are mapped into memory, as those of our own layout are, unless they are compressed;
+    their cameras are kept. Clips that cannot be used are named in a warning and left out.
 
     Args:
         folder: Holds ``raw`` and ``latents``; see `official_cache`.
@@ -102,8 +102,8 @@ def to_latent_clip(
     z = torch.from_numpy(clip.z).transpose(0, 1)
     warped = z[:0] if clip.warped is None else torch.from_numpy(clip.warped).transpose(0, 1)
     return LatentClip(
-        latents=z.half().contiguous(),
-        warped=warped.half().contiguous(),
+        latents=z,
+        warped=warped,
         poses=torch.from_numpy(poses.copy()).double(),
         intrinsics=torch.from_numpy(lens * scale).double(),
         caption=clip.prompt,

@@ -20,7 +20,7 @@ TINY = {
     "train-wm vae": f"{_TRAINER} --clip-frames 5 --model.latent-channels 4 --model.fine-channels 8 "
     "--model.coarse-channels 12 --model.fine-blocks 1 --model.coarse-blocks 1",
     "train-wm latents": "--later-starts 1 --later-frames 41",
-    "train-wm streaming": f"{_TRAINER} --piece 5 --lanes-per-process 2 --model.in-channels 4 "
+    "train-wm streaming": f"{_TRAINER} --piece 5 --lanes 2 --model.in-channels 4 "
     "--model.num-layers 4 --model.hidden-size 32 --model.num-attention-heads 2 "
     "--model.caption-channels 16 --model.text-length 32 --model.plucker-channels 24",
     "drive": "--seconds 1",

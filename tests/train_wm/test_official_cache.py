@@ -187,6 +187,35 @@ def test_a_foreign_cache_holds_its_last_clips_out(config: OfficialCacheConfig) -
     assert [clip.caption[-1] for clip in held_out] == ["c"]
 
 
+def test_latents_are_mapped_not_read(config: OfficialCacheConfig) -> None:
+    write(config, "s", official_clip("a"), official_clip("b"))
+    train, held_out = load_official_clips(config.raw.parent, picture=(704, 1280), temporal_stride=8)
+    mapped = Path("/proc/self/maps")
+    if mapped.is_file():  # Linux tells
+        assert str(config.cache / "s.zip") in mapped.read_text()
+    for clip, key in ((train[0], "a"), (held_out[0], "b")):
+        truth = torch.from_numpy(official_clip(key).z)
+        assert torch.equal(clip.latents.transpose(0, 1), truth)
+        assert not clip.latents.untyped_storage().resizable()  # of the file, not of torch
+    train[0].latents[:] = 0.0
+    again, _ = load_official_clips(config.raw.parent, picture=(704, 1280), temporal_stride=8)
+    assert torch.equal(again[0].latents.transpose(0, 1), torch.from_numpy(official_clip("a").z))
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(0, 8), (8, 0), (8, 8)])
+def test_compressed_caches_hold_the_same(
+    config: OfficialCacheConfig, outer: int, inner: int
+) -> None:
+    clip = official_clip("a", warped=np.asfortranarray(np.arange(72.0).reshape(4, 3, 2, 3)))
+    write(config, "s", clip)
+    content = io.BytesIO()
+    assert clip.warped is not None
+    (np.savez_compressed if inner else np.savez)(content, z=clip.z, warped=clip.warped)
+    with zipfile.ZipFile(config.cache / "s.zip", "w", compression=outer) as pack:
+        pack.writestr("a.npz", content.getvalue())
+    assert_same(OfficialCache(config).clip("a"), clip)
+
+
 def test_the_latents_stage_writes_both_layouts_alike(
     recording: Path, autoencoder: Path, tmp_path: Path
 ) -> None:
@@ -202,7 +231,7 @@ def test_the_latents_stage_writes_both_layouts_alike(
         trainer=TrainerConfig(out=tmp_path),
         model=TINY_NETWORK,
         piece=2,
-        lanes_per_process=4,
+        lanes=4,
     )
     made = StreamObjective(stage, torch.device("cpu"))
     for got, expected in zip(
