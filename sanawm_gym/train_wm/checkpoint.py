@@ -10,13 +10,16 @@ import torch
 
 CHECKPOINT_NAME = "checkpoint.pt"
 
+_FORMAT = 2
+"""Of the content; in the first one lanes belonged to processes."""
+
 
 def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
     """Write ``content`` so that a kill at any moment leaves the previous checkpoint whole."""
     target = folder / CHECKPOINT_NAME
     partial = target.with_suffix(".partial")
     with partial.open("wb") as file:
-        torch.save(content, file)
+        torch.save({**content, "format": _FORMAT}, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, target)
@@ -26,7 +29,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Content of the folder's checkpoint, or None where there is none yet.
 
     Raises:
-        ValueError: If the file is there but cannot be read as tensors and plain values.
+        ValueError: If the file is there but cannot be read as tensors and plain values, or was
+            written by an earlier version.
     """
     path = folder / CHECKPOINT_NAME
     if not path.exists():
@@ -37,4 +41,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         raise ValueError(
             f"{path} is not a readable checkpoint ({error}): delete it to start again"
         ) from error
+    if content.get("format", 1) != _FORMAT:
+        raise ValueError(
+            f"{path} has format {content.get('format', 1)}, expected {_FORMAT}: go on with the "
+            "version that wrote it, or begin anew from the weights it exported"
+        )
     return content

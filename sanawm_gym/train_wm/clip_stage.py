@@ -18,10 +18,16 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from sanawm_gym.train_wm.clip_draw import ClipDraw, draw_length
 from sanawm_gym.train_wm.frames import save_samples, to_bytes
 from sanawm_gym.train_wm.latents_stage import LatentClip
-from sanawm_gym.train_wm.network_stage import NetworkObjective, NetworkStageConfig
+from sanawm_gym.train_wm.network_stage import (
+    NetworkObjective,
+    NetworkStageConfig,
+    mean_of_rows,
+)
 from sanawm_gym.train_wm.noise_levels import chunk_sigmas
+from sanawm_gym.train_wm.processes import Rows, rows_of_rank
 from sanawm_gym.train_wm.trainer import Objective, train
 from sanawm_gym.train_wm.weights import WorldWeights
 from sanawm_gym.worldmodel.camera_condition import CameraCondition, clip_camera
@@ -42,12 +48,39 @@ class ClipStageConfig(NetworkStageConfig):
 
     clip: int = 13
     """Latent frames of a training clip."""
+    shortest_clip: int | None = None
+    """Latent frames of the shortest training clip, 2 to ``clip``; every step draws a length between
+    the two. None is always ``clip``."""
+    beginnings: float = 0.2
+    """Share of the training clips that begin where an encoded clip does, 0 to 1: only there stands
+    the latent frame of a single picture, with which a drawn video begins. The others begin
+    anywhere, each place as likely as any other."""
+    camera_dropout: float = 0.0
+    """Share of the training clips whose camera the network is not told, 0 to 1: both camera
+    branches are left out, which guidance against a network without camera asks for. The released
+    code has this option and leaves it off."""
     batch_size: int = 1
-    """Clips a forward pass."""
+    """Clips a forward pass, of all processes together."""
     clean_first: float = 0.9
     """Share of clips whose first latent frame is given."""
     mode: Literal["bidirectional", "chunk_causal"] = "bidirectional"
     """Which frames see which."""
+
+    def __post_init__(self) -> None:
+        """Refuse lengths and shares that cannot be."""
+        if not 2 <= self.shortest <= self.clip:
+            raise ValueError(
+                f"got clips of {self.shortest} to {self.clip} latent frames, expected at least 2 "
+                "and shortest_clip at most clip"
+            )
+        for name in ("beginnings", "camera_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0 ... 1, got {getattr(self, name)}")
+
+    @property
+    def shortest(self) -> int:
+        """Latent frames of the shortest training clip."""
+        return self.clip if self.shortest_clip is None else self.shortest_clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,35 +113,40 @@ class ClipObjective(NetworkObjective):
     def __init__(self, config: ClipStageConfig, device: torch.device) -> None:
         super().__init__(config, device)
         self.config = config
+        lengths = [clip.latents.shape[0] for clip in self.train_clips]
+        self._draw = ClipDraw(lengths, config.clip, "latent frames")
 
     def batch(self, step: int, rank: int, num_ranks: int) -> ClipBatch:
         """Random pieces of random clips."""
         config = self.config
-        generator = torch.Generator().manual_seed(mix_seed(config.trainer.seed, step, rank))
-
-        def draw(stop: int) -> int:
-            return int(torch.randint(stop, (), generator=generator))
-
-        latents, cameras, captions, sigmas = [], [], [], []
-        for _ in range(config.batch_size):
-            clip = self.train_clips[draw(len(self.train_clips))]
-            start = draw(clip.latents.shape[0] - config.clip + 1)
-            latents.append(clip.latents[start : start + config.clip].float().transpose(0, 1))
-            cameras.append(self._camera(clip, start, draw(config.clip)))
-            dropped = torch.rand((), generator=generator) < config.caption_dropout
-            captions.append("" if dropped else clip.caption)
-            sigmas.append(self._sigma(generator))
-        x_0 = torch.stack(latents)
+        numbers = rows_of_rank("batch_size", config.batch_size, rank, num_ranks)
+        seed = config.trainer.seed
+        length = draw_length(config.shortest, config.clip, 1, seed=seed, step=step)
+        rows = Rows(numbers, mix_seed(seed, step))
+        latents, cameras, captions, sigmas, known = [], [], [], [], []
+        for generator in rows.generators:
+            number, start = self._draw.draw(length, generator, beginnings=config.beginnings)
+            clip, span = self.train_clips[number], slice(start, start + length)
+            origin = int(torch.randint(length, (), generator=generator))
+            latents.append(clip.latents[span].float().transpose(0, 1))
+            cameras.append(self._camera(clip, span, origin))
+            dropped = torch.rand(2, generator=generator)
+            captions.append("" if dropped[0] < config.caption_dropout else clip.caption)
+            known.append(dropped[1] >= config.camera_dropout)
+            sigmas.append(self._sigma(length, generator))
+        x_0, camera = torch.stack(latents), CameraCondition.concat(cameras)
+        if config.camera_dropout:
+            camera = replace(camera, known=torch.stack(known))
         return ClipBatch(
             x_0=x_0,
-            camera=CameraCondition.concat(cameras),
+            camera=camera,
             captions=captions,
             sigma=torch.stack(sigmas),
-            eps=torch.randn(x_0.shape, generator=generator),
+            eps=rows.randn(*x_0.shape[1:]),
         )
 
     def forward(self, batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared velocity error; frames at sigma = 0 are context, not targets."""
+        """Mean squared velocity error; frames at sigma = 0 are context, rows count alike."""
         x_0, eps = batch.x_0.to(self.device), batch.eps.to(self.device)
         sigma = batch.sigma.to(self.device)
         v = self.weights.network(
@@ -119,16 +157,15 @@ class ClipObjective(NetworkObjective):
             mode=self.config.mode,
         )
         error = self.velocity_error(v, x_0, eps)
-        is_target = (sigma > 0).float()
-        loss = (error * is_target).sum() / is_target.sum()
+        loss = mean_of_rows(error, (sigma > 0).float())
         return loss, {"loss": loss.detach()}
 
-    def _camera(self, clip: LatentClip, start: int, origin: int) -> CameraCondition:
+    def _camera(self, clip: LatentClip, span: slice, origin: int) -> CameraCondition:
         model, poses = self.config.model, clip.poses
-        stride, stop = model.temporal_stride, start + self.config.clip
-        path = poses[stride * start : stride * (stop - 1) + 1]
+        stride = model.temporal_stride
+        path = poses[stride * span.start : stride * (span.stop - 1) + 1]
         camera = clip_camera(
-            (torch.linalg.inv(poses[stride * (start + origin)]) @ path)[None],
+            (torch.linalg.inv(path[stride * origin]) @ path)[None],
             clip.intrinsics[None],
             image_size=self.config.picture,
             grid=(clip.latents.shape[-2], clip.latents.shape[-1]),
@@ -137,18 +174,18 @@ class ClipObjective(NetworkObjective):
         if not model.warp_condition:
             return camera
         # The clip is drawn at once: when any of it is, there is no last picture to carry along.
-        nothing = torch.zeros(clip.latents[start:stop].shape).transpose(0, 1)[None]
+        nothing = torch.zeros(clip.latents[span].shape).transpose(0, 1)[None]
         return replace(camera, warped=nothing)
 
-    def _sigma(self, generator: torch.Generator) -> Float[Tensor, " t"]:
+    def _sigma(self, length: int, generator: torch.Generator) -> Float[Tensor, " t"]:
         config = self.config
         if config.mode == "bidirectional":
             level = sample_sigma(
                 (1,), shift=config.shift, generator=generator, device=torch.device("cpu")
             )
-            sigma = level.repeat(config.clip)
+            sigma = level.repeat(length)
         else:
-            chunks = chunk_sizes(config.clip, config.model, "chunk_causal")
+            chunks = chunk_sizes(length, config.model, "chunk_causal")
             sigma = chunk_sigmas(chunks, shift=config.shift, generator=generator)
         if torch.rand((), generator=generator) < config.clean_first:
             sigma[0] = 0.0
@@ -157,10 +194,12 @@ class ClipObjective(NetworkObjective):
     def sample(self, weights: nn.Module, path: Path) -> dict[str, float]:
         """Held-out clips generated from their first latent frame in 20 steps, below the truth."""
         assert isinstance(weights, WorldWeights)
-        count = self.config.clip
+        lengths = [clip.latents.shape[0] for clip in self.held_out_clips]
+        count = min(self.config.clip, max(lengths))
+        chosen = [clip for clip in self.held_out_clips if clip.latents.shape[0] >= count][:4]
         pairs: tuple[list[UInt8[np.ndarray, "f h w 3"]], ...] = ([], [])
         spread = []
-        for index, clip in enumerate(self.held_out_clips[:4]):
+        for index, clip in enumerate(chosen):
             truth = clip.latents[None, :count].float().transpose(1, 2).to(self.device)
             generator = torch.Generator().manual_seed(index)
             drawn = sample_clip(
@@ -170,7 +209,7 @@ class ClipObjective(NetworkObjective):
                 euler_sigmas(20, self.config.shift),
                 weights.text([clip.caption]),
                 None,
-                self._camera(clip, 0, 0).to(self.device),
+                self._camera(clip, slice(0, count), 0).to(self.device),
             )
             spread.append(float(drawn[:, :, -1].std() / truth[:, :, -1].std()))
             for part, latents in zip(pairs, (truth, drawn), strict=True):

@@ -83,7 +83,8 @@ class Lanes:
 
     Args:
         clips: What to read.
-        num_lanes: Readers, each at a clip of its own.
+        lanes: Numbers of the readers, each at a clip of its own. What a reader reads follows from
+            its number and the seed, whatever other readers there are.
         piece: Latent frames t a piece.
         model: Network that will read the cameras.
         picture: Height and width of the pictures [px].
@@ -100,7 +101,7 @@ class Lanes:
         self,
         clips: Sequence[LatentClip],
         *,
-        num_lanes: int,
+        lanes: Sequence[int],
         piece: int,
         model: SanaWMConfig,
         picture: tuple[int, int],
@@ -118,9 +119,9 @@ class Lanes:
         self._clips, self._piece, self._seed = clips, piece, seed
         self._model, self._picture = model, picture
         self._has_drawn = any(clip.drawn is not None for clip in clips)
-        self._visits = [0] * num_lanes
-        self._position = [0] * num_lanes
-        self._laps, self._lap, self._exchange = laps, [0] * num_lanes, exchange
+        self._visits = dict.fromkeys(lanes, 0)
+        self._position = dict.fromkeys(lanes, 0)
+        self._laps, self._lap, self._exchange = laps, dict.fromkeys(lanes, 0), exchange
 
     def read(self, lanes: Sequence[int]) -> Piece:
         """Next piece of each lane; a lane whose clip has ended goes on with another clip."""
@@ -223,19 +224,28 @@ class Lanes:
             return clip
         return self._clips[mix_seed(key, 1) % len(self._clips)]
 
-    def progress(self) -> dict[str, list[int]]:
+    def progress(self) -> dict[int, dict[str, int]]:
         """Where every lane stands."""
         return {
-            "visits": list(self._visits),
-            "position": list(self._position),
-            "lap": list(self._lap),
+            lane: {
+                "visits": visits,
+                "position": self._position[lane],
+                "lap": self._lap[lane],
+            }
+            for lane, visits in self._visits.items()
         }
 
-    def load_progress(self, progress: dict[str, list[int]]) -> None:
-        """Go back to where :meth:`progress` was called."""
-        self._visits = list(progress["visits"])
-        self._position = list(progress["position"])
-        self._lap = list(progress["lap"])
+    def load_progress(self, progress: dict[int, dict[str, int]]) -> None:
+        """Go back to where :meth:`progress` was called.
+
+        Args:
+            progress: Of these lanes, and of any others besides; lanes that it lacks begin.
+        """
+        for lane in self._visits:
+            if lane in progress:
+                self._visits[lane] = progress[lane]["visits"]
+                self._position[lane] = progress[lane]["position"]
+                self._lap[lane] = progress[lane]["lap"]
 
     def _clip_of(self, lane: int) -> int:
         return mix_seed(self._seed, lane, self._visits[lane]) % len(self._clips)

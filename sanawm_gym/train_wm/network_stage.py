@@ -90,12 +90,25 @@ class NetworkObjective(Objective):
         weights.save(out)
 
 
+def mean_of_rows(error: Float[Tensor, "b t"], counted: Float[Tensor, "b t"]) -> Float[Tensor, ""]:
+    """Mean over the counted frames of every row, then over the rows.
+
+    Rows count alike however many of their frames do, so that a row weighs the same in whatever
+    batch and process it stands.
+
+    Args:
+        error: A number a frame.
+        counted: 1 for frames that count, 0 for others.
+    """
+    return ((error * counted).sum(dim=1) / counted.sum(dim=1).clamp_min(1.0)).mean()
+
+
 def _load_clips(
     config: NetworkStageConfig, rollouts: Sequence[Path]
 ) -> tuple[list[LatentClip], list[LatentClip]]:
     """Training and held-out clips, of whichever layout the folder has."""
     if not is_official(config.latents):
-        return load_latent_clips(config.latents, rollouts)
+        return load_latent_clips(config.latents, rollouts, picture=config.picture)
     if rollouts:
         raise ValueError(
             f"got rollouts for {config.latents}, which has the published layout; expected the "

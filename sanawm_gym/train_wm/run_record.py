@@ -28,8 +28,11 @@ DATA_SUFFIXES = frozenset({".safetensors", ".mp4", ".parquet", ".zip", ".npz", "
 
 FREE_SETTINGS = frozenset(
     f"trainer.{name}"
-    for name in ("out", "resume", "steps", "stop_at", "threads", "save_every", "sample_every")
-) | {"gradient_checkpointing"}
+    for name in (
+        *("out", "resume", "steps", "stop_at", "threads", "sharding"),
+        *("save_every", "sample_every"),
+    )
+) | {"gradient_checkpointing", "memory_gb", "reading.max_damaged"}
 """Settings in which a resumed run may differ: how far, how fast and what is shown on the way."""
 
 

@@ -22,7 +22,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sanawm_gym.train_wm.lanes import Lanes, Piece
-from sanawm_gym.train_wm.network_stage import NetworkObjective, NetworkStageConfig
+from sanawm_gym.train_wm.network_stage import (
+    NetworkObjective,
+    NetworkStageConfig,
+    mean_of_rows,
+)
+from sanawm_gym.train_wm.processes import Rows, rows_of_rank
 from sanawm_gym.train_wm.stream_sample import sample_stream
 from sanawm_gym.train_wm.trainer import Objective, train
 from sanawm_gym.train_wm.weights import WorldWeights
@@ -45,10 +50,10 @@ class StreamStageConfig(NetworkStageConfig):
     piece: int = 4
     """Latent frames a training step and lane; gradients reach back to the piece's beginning."""
     lanes_per_step: int = 4
-    """Lanes a forward pass; 4 on a CPU, 64 or more on a GPU. Frames of one drive resemble each
-    other, so several short pieces teach more than one long piece."""
-    lanes_per_process: int = 64
-    """Drives in progress at any time."""
+    """Lanes a forward pass, of all processes together; 4 on a CPU, 64 or more on a GPU. Frames of
+    one drive resemble each other, so several short pieces teach more than one long piece."""
+    lanes: int = 64
+    """Drives in progress at any time, of all processes together."""
     pure_noise: float = 0.25
     """Share of frames trained at sigma = 1, where the first denoising step begins."""
     context_noise: float = 0.1
@@ -84,46 +89,53 @@ class StreamObjective(NetworkObjective):
         self.config = config
         self._lanes: Lanes | None = None
         self._states: dict[int, SanaWMState] = {}
-        self._resumed_lanes: dict[str, list[int]] | None = None
+        self._resumed_lanes: dict[int, dict[str, int]] = {}
 
-    def lanes(self, rank: int) -> Lanes:
+    def lanes(self, rank: int, num_ranks: int) -> Lanes:
         """This process's readers."""
         if self._lanes is None:
+            mine = rows_of_rank("lanes", self.config.lanes, rank, num_ranks)
             self._lanes = Lanes(
                 self.train_clips,
-                num_lanes=self.config.lanes_per_process,
+                lanes=mine,
                 piece=self.config.piece,
                 model=self.config.model,
                 picture=self.config.picture,
-                seed=mix_seed(self.config.trainer.seed, rank),
+                seed=mix_seed(self.config.trainer.seed, 0),
             )
-            if self._resumed_lanes is not None:
-                self._lanes.load_progress(self._resumed_lanes)
+            self._lanes.load_progress(self._resumed_lanes)
+            self._states = {lane: x for lane, x in self._states.items() if lane in mine}
         return self._lanes
 
     def batch(self, step: int, rank: int, num_ranks: int) -> StreamBatch:
         """Next pieces of the lanes whose turn it is, and all noise of the step."""
         config = self.config
-        count, total = config.lanes_per_step, config.lanes_per_process
-        piece = self.lanes(rank).read([(step * count + i) % total for i in range(count)])
-        generator = torch.Generator().manual_seed(mix_seed(config.trainer.seed, step, rank, 7))
+        count, total = config.lanes_per_step, config.lanes
+        numbers = rows_of_rank("lanes_per_step", count, rank, num_ranks)
+        piece = self.lanes(rank, num_ranks).read([(step * count + i) % total for i in numbers])
+        rows = Rows(numbers, mix_seed(config.trainer.seed, step, 7))
         x_0 = piece.latents
-        b, _, t = x_0.shape[:3]
-        sigma = sample_sigma((b, t), shift=config.shift, generator=generator, device=x_0.device)
-        pure = torch.rand((b, t), generator=generator) < config.pure_noise
-        grain = config.context_noise * torch.rand((b, 1, 1, 1, 1), generator=generator)
-        dropped = torch.rand(b, generator=generator) < config.caption_dropout
+        shape, t = x_0.shape[1:], x_0.shape[2]
+        sigma = torch.stack(
+            [
+                sample_sigma((t,), shift=config.shift, generator=each, device=x_0.device)
+                for each in rows.generators
+            ]
+        )
+        pure = rows.rand(t) < config.pure_noise
+        grain = config.context_noise * rows.rand(1, 1, 1, 1)
+        dropped = rows.rand() < config.caption_dropout
         past = x_0
         if piece.drawn is not None:
-            mixed = torch.rand((b, 1, 1, 1, 1), generator=generator) < config.mixed_pieces
-            share = config.largest_mix * torch.rand((b, 1, 1, 1, 1), generator=generator) * mixed
+            mixed = rows.rand(1, 1, 1, 1) < config.mixed_pieces
+            share = config.largest_mix * rows.rand(1, 1, 1, 1) * mixed
             past = torch.lerp(x_0, piece.drawn.latents, share)
             if piece.camera.warped is not None:
                 warped = torch.lerp(piece.camera.warped, piece.drawn.warped, share)
                 piece = replace(piece, camera=replace(piece.camera, warped=warped))
         if piece.camera.warped is not None:
             warped = piece.camera.warped
-            grained = warped + grain * torch.randn(warped.shape, generator=generator)
+            grained = warped + grain * rows.randn(*shape)
             # The first frame of a clip has no picture before it, hence nothing to soil.
             first = (
                 torch.tensor(piece.begins)[:, None, None, None, None]
@@ -134,8 +146,8 @@ class StreamObjective(NetworkObjective):
         return StreamBatch(
             piece=piece,
             sigma=torch.where(pure, 1.0, sigma),
-            eps=torch.randn(x_0.shape, generator=generator),
-            context=past + grain * torch.randn(x_0.shape, generator=generator),
+            eps=rows.randn(*shape),
+            context=past + grain * rows.randn(*shape),
             captions=[
                 "" if drop else text
                 for drop, text in zip(dropped.tolist(), piece.captions, strict=True)
@@ -143,7 +155,7 @@ class StreamObjective(NetworkObjective):
         )
 
     def forward(self, batch: StreamBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared velocity error over all frames that have a past."""
+        """Mean squared velocity error of the frames that have a past; rows count alike."""
         piece = batch.piece
         x_0 = piece.latents.to(self.device)
         camera = piece.camera.to(self.device)
@@ -158,7 +170,7 @@ class StreamObjective(NetworkObjective):
         begins = torch.tensor(piece.begins, device=self.device)
         has_past = torch.ones_like(sigma)
         has_past[:, 0] = (~begins).float()
-        loss = (error * has_past).sum() / has_past.sum()
+        loss = mean_of_rows(error, has_past)
         for row, lane in enumerate(piece.lanes):
             self._states[lane] = after.detach().select([row])
         drawn = velocity_to_x_0(x_sigma, v.detach(), sigma)
@@ -214,7 +226,7 @@ class StreamObjective(NetworkObjective):
     def progress(self) -> dict[str, Any]:
         """Positions of the lanes and the states they carry."""
         return {
-            "lanes": None if self._lanes is None else self._lanes.progress(),
+            "lanes": self._resumed_lanes if self._lanes is None else self._lanes.progress(),
             "states": {lane: state.tensors() for lane, state in self._states.items()},
         }
 

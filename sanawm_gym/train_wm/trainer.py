@@ -5,10 +5,14 @@ A stage supplies an :class:`Objective`: a module whose forward pass returns the 
 checkpoints keep. All randomness of a step is drawn in ``batch``, so a run that is interrupted and
 resumed from its last checkpoint ends with the same weights, byte for byte on a CPU, as one that
 never stopped.
+
+Several processes share every batch (`processes`) and make of it what one would, up to rounding;
+each may hold all the weights or a share of them (`sharding`).
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,11 +22,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
 from sanawm_gym.train_wm.checkpoint import load_checkpoint, save_checkpoint
+from sanawm_gym.train_wm.moving_average import MovingAverage
+from sanawm_gym.train_wm.optimizer import learning_rate, make_optimizer
+from sanawm_gym.train_wm.processes import gather_objects, join_progress
 from sanawm_gym.train_wm.run_record import RunRecord
+from sanawm_gym.train_wm.sharding import (
+    Sharding,
+    gather,
+    load_optimizer,
+    load_weights,
+    make_accelerator,
+    prepare,
+)
 from sanawm_gym.train_wm.stop_signal import StopSignal
 from sanawm_gym.worldmodel.folder import write_json
 
@@ -62,6 +77,10 @@ class TrainerConfig:
     """Forward passes a step."""
     precision: Literal["no", "bf16"] = "no"
     """Autocast of matrix products and convolutions; recurrences stay in float32."""
+    sharding: Sharding = "none"
+    """What each of several processes keeps of weights, moments and average: ``none`` shares
+    nothing out (DDP), ``fsdp2`` leaves each its part. ``accelerate launch --use_fsdp`` implies
+    ``fsdp2``."""
     threads: int = 1
     """CPU threads of this process."""
     save_every: int = 500
@@ -72,7 +91,8 @@ class TrainerConfig:
     """Seed of initial weights, data order and noise."""
     resume: bool = True
     """Continue from ``out`` when it holds a checkpoint. It has to be of the same configuration and
-    data; only steps, stop_at, threads, save_every and sample_every may change."""
+    data; only steps, stop_at, threads, sharding, save_every and sample_every may change, and the
+    number of processes."""
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
@@ -94,11 +114,18 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def batch(self, step: int, rank: int, num_ranks: int) -> Any:
-        """Draw the data and all the noise of one forward pass."""
+        """Draw the data and all the noise of one forward pass.
+
+        Args:
+            step: Number of the forward pass, counted over the whole run.
+            rank: Number of this process. Its rows are part of a batch that does not depend on how
+                many processes there are; see `processes`.
+            num_ranks: Number of processes.
+        """
 
     @abstractmethod
     def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and the scalars worth logging."""
+        """Loss and the scalars worth logging; the mean loss of the processes is what is lowered."""
 
     @abstractmethod
     def trained(self) -> nn.Module:
@@ -117,11 +144,15 @@ class Objective(nn.Module, ABC):
         return 1.0
 
     def progress(self) -> dict[str, Any]:
-        """Whatever beside the weights a resumed run needs; tensors and plain values."""
+        """Whatever beside the weights a resumed run needs; tensors and plain values.
+
+        The dicts of all processes are joined, at every depth. What belongs to a row or a lane
+        therefore stands in a dict under its number.
+        """
         return {}
 
     def load_progress(self, progress: dict[str, Any]) -> None:
-        """Take back what :meth:`progress` returned."""
+        """Take back what :meth:`progress` returned, on all processes joined."""
 
 
 def train(make_objective: Callable[[torch.device], Objective], config: TrainerConfig) -> None:
@@ -134,46 +165,30 @@ def train(make_objective: Callable[[torch.device], Objective], config: TrainerCo
     Raises:
         ValueError: If ``out`` holds a checkpoint of a run with another configuration or other data.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
+    accelerator = make_accelerator(config.sharding, config.precision, config.accumulation)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    accelerator = Accelerator(
-        mixed_precision=config.precision,
-        gradient_accumulation_steps=config.accumulation,
-        # The original layout holds an embedder that no forward pass uses.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
     config.out.mkdir(parents=True, exist_ok=True)
-    objective = make_objective(accelerator.device)
-    average = AveragedModel(objective.trained(), multi_avg_fn=get_ema_multi_avg_fn(config.ema))
-    average.requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(objective, config.weight_decay),
-        lr=config.learning_rate,
-        betas=config.betas,
-    )
-    model, optimizer = accelerator.prepare(objective, optimizer)
-    _Run(config, accelerator, objective, model, average, optimizer).run()
+    _Run(config, accelerator, make_objective(accelerator.device)).run()
 
 
 class _Run:
     """One process's share of a training run."""
 
-    def __init__(
-        self,
-        config: TrainerConfig,
-        accelerator: Accelerator,
-        objective: Objective,
-        model: nn.Module,
-        average: AveragedModel,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
+    def __init__(self, config: TrainerConfig, accelerator: Accelerator, objective: Objective):
         self.config, self.accelerator, self.objective = config, accelerator, objective
-        self.model, self.average, self.optimizer = model, average, optimizer
+        self.is_main, self.step = accelerator.is_main_process, 0
         self.record = RunRecord.of(objective.stage_config())
-        self.step = 0
-        self.stop = StopSignal()
+        self.described = {
+            "objective": type(objective).__name__,
+            "num_parameters": sum(p.numel() for p in objective.trained().parameters()),
+        }
+        # Whole and of plain tensors, for the average to be seen and exported in.
+        self.blank = copy.deepcopy(objective.trained()).cpu() if self.is_main else None
+        optimizer = make_optimizer(objective, config)
+        self.model, self.optimizer = prepare(accelerator, objective, optimizer)
+        self.average = MovingAverage(objective.trained(), config.ema)
+        self.stop, self.stopped_by = StopSignal(), 0
         self.writer: Any = None
 
     def run(self) -> None:
@@ -181,50 +196,49 @@ class _Run:
         self.writer = self._make_writer()
         with self.stop:
             self._steps(self.config.steps if self.config.stop_at is None else self.config.stop_at)
-        if self.stop.number is not None:
-            self._say(
-                f"stopped by signal {self.stop.number} at step {self.step}; run again to go on"
-            )
-            raise SystemExit(128 + self.stop.number)
-        if self.accelerator.is_main_process:
-            self.objective.export(self.average.module, self.config.out)
+        if self.stopped_by:
+            self._say(f"signal {self.stopped_by}: stopped at step {self.step}; run again to go on")
+            raise SystemExit(128 + self.stopped_by)
+        weights = self._averaged()
+        if weights is not None:
+            self.objective.export(weights, self.config.out)
             self._say(f"finished {self.step} steps; weights are in {self.config.out}")
 
     def _steps(self, last: int) -> None:
         """Go on to step ``last`` or to a signal, and leave a checkpoint."""
-        bar = tqdm(
-            total=last,
-            initial=self.step,
-            disable=not self.accelerator.is_main_process,
-            unit="step",
-            mininterval=5.0,
-        )
+        shown = {"disable": not self.is_main, "unit": "step", "mininterval": 5.0}
+        bar = tqdm(total=last, initial=self.step, **shown)
         recent: defaultdict[str, list[float]] = defaultdict(list)
-        while self.step < last and self.stop.number is None:
-            for name, value in self._optimizer_step().items():
+        while self.step < last and not self._is_stopped():
+            for name, value in self._optimizer_step():
                 recent[name].append(float(value))
             self.step += 1
             bar.update()
             if self.step % _LOG_EVERY == 0:
-                means = {name: sum(values) / len(values) for name, values in recent.items()}
+                means = self._means(recent)
                 recent.clear()
                 bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()})
-                for name, mean in means.items():
-                    if self.writer is not None:
-                        self.writer.add_scalar(name, mean, self.step)
+                self._write(means)
             if self.step % self.config.save_every == 0 or self.step == last:
                 self._save()
             if self.config.sample_every and self.step % self.config.sample_every == 0:
                 self._sample()
         bar.close()
-        if self.stop.number is not None:
+        if self.stopped_by:
             self._save()
 
-    def _optimizer_step(self) -> dict[str, Tensor]:
-        rate = self.config.learning_rate * learning_rate_factor(self.step, self.config)
+    def _is_stopped(self) -> bool:
+        """Whether any process has been told to stop; all of them then do, at the same step."""
+        number = torch.tensor([self.stop.number or 0], device=self.accelerator.device)
+        self.stopped_by = int(self.accelerator.gather(number).max())
+        return self.stopped_by > 0
+
+    def _optimizer_step(self) -> list[tuple[str, Tensor]]:
+        """Take a step; returns the scalars of its forward passes and of the step itself."""
+        rate = learning_rate(self.step, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        metrics: dict[str, Tensor] = {}
+        told: list[tuple[str, Tensor]] = []
         for part in range(self.config.accumulation):
             batch = self.objective.batch(
                 self.step * self.config.accumulation + part,
@@ -232,26 +246,35 @@ class _Run:
                 self.accelerator.num_processes,
             )
             with self.accelerator.accumulate(self.model):
-                loss, metrics = self.model(batch)
+                with self.accelerator.autocast():
+                    loss, metrics = self.model(batch)
+                told += metrics.items()
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
-                    norm = self.accelerator.clip_grad_norm_(
-                        self.objective.trained().parameters(), self.config.clip
-                    )
-                    metrics = {
-                        **metrics,
-                        "gradient_norm": norm,
-                        "learning_rate": torch.tensor(rate),
-                    }
-                    if not torch.isfinite(norm):
-                        raise FloatingPointError(
-                            f"gradient norm is {float(norm)} at step {self.step}: lower the "
-                            "learning rate or resume from the last checkpoint"
-                        )
+                    told += [("gradient_norm", self._clip()), ("learning_rate", torch.tensor(rate))]
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.objective.trained())
-        return metrics
+        self.average.update(self.objective.trained())
+        return told
+
+    def _clip(self) -> Tensor:
+        """Clip the gradient; returns its norm, which is that of all processes."""
+        parameters = self.objective.trained().parameters()
+        norm = self.accelerator.clip_grad_norm_(parameters, self.config.clip)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"gradient norm is {float(norm)} at step {self.step}: lower the learning rate or "
+                "resume from the last checkpoint"
+            )
+        return norm
+
+    def _means(self, recent: dict[str, list[float]]) -> dict[str, float]:
+        """Means of scalars over the last steps and all processes."""
+        parts = gather_objects(dict(recent))
+        names = dict.fromkeys(name for part in parts for name in part)
+        found = {name: [x for part in parts for x in part.get(name, [])] for name in names}
+        return {name: sum(values) / len(values) for name, values in found.items()}
 
     def _resume(self) -> None:
         if not self.config.resume:
@@ -260,56 +283,62 @@ class _Run:
         if found is None:
             return
         self.record.check(found.get("record"), self.config.out)
-        self.objective.trained().load_state_dict(found["model"])
-        self.average.load_state_dict(found["average"])
-        self.optimizer.load_state_dict(found["optimizer"])
-        rank = str(self.accelerator.process_index)
-        if rank in found["progress"]:
-            self.objective.load_progress(found["progress"][rank])
+        load_weights(self.objective.trained(), found["model"])
+        self.average.load_state(found["average"])
+        load_optimizer(self.optimizer, found["optimizer"])
+        self.objective.load_progress(found["progress"])
         self.step = found["step"]
         self._say(f"resumed {self.config.out} at step {self.step}")
 
     def _save(self) -> None:
-        from accelerate.utils import gather_object
-
-        mine = {str(self.accelerator.process_index): self.objective.progress()}
-        progress: dict[str, Any] = {}
-        for part in gather_object([mine]):
-            progress.update(part)
-        if self.accelerator.is_main_process:
-            save_checkpoint(
-                self.config.out,
-                {
-                    "step": self.step,
-                    "model": self.objective.trained().state_dict(),
-                    "average": self.average.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "progress": progress,
-                    "record": asdict(self.record),
-                },
-            )
+        content = {
+            "step": self.step,
+            "model": gather(self.objective.trained().state_dict(), self.is_main),
+            "average": self.average.state(self.is_main),
+            "optimizer": gather(self.optimizer.state_dict(), self.is_main),
+            "progress": join_progress(gather_objects(gather(self.objective.progress(), True))),
+            "record": asdict(self.record),
+        }
+        if self.is_main:
+            save_checkpoint(self.config.out, content)
         self.accelerator.wait_for_everyone()
 
+    @torch.no_grad()
+    def _averaged(self) -> nn.Module | None:
+        """The averaged weights in a module of their own, on the main process."""
+        values = self.average.gathered(self.is_main)
+        if self.blank is None:
+            return None
+        weights = copy.deepcopy(self.blank).requires_grad_(False)
+        for name, parameter in weights.named_parameters():
+            parameter.copy_(values[name])
+        for name, buffer in weights.named_buffers():
+            buffer.copy_(self.objective.trained().get_buffer(name))
+        return weights.to(self.accelerator.device)
+
     def _sample(self) -> None:
-        if not self.accelerator.is_main_process:
+        weights = self._averaged()
+        if weights is None:
             return
         folder = self.config.out / "samples"
         folder.mkdir(exist_ok=True)
         with torch.no_grad():
-            scores = self.objective.sample(self.average.module, folder / f"{self.step:07d}.png")
-        for name, value in scores.items():
-            if self.writer is not None:
-                self.writer.add_scalar(name, value, self.step)
+            scores = self.objective.sample(weights, folder / f"{self.step:07d}.png")
+        self._write(scores)
         self._say(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
 
+    def _write(self, scalars: dict[str, float]) -> None:
+        if self.writer is not None:
+            for name, value in scalars.items():
+                self.writer.add_scalar(name, value, self.step)
+
     def _make_writer(self) -> Any:
-        if not self.accelerator.is_main_process:
+        if not self.is_main:
             return None
         from torch.utils.tensorboard import SummaryWriter
 
         described = {
-            "objective": type(self.objective).__name__,
-            "num_parameters": sum(p.numel() for p in self.objective.trained().parameters()),
+            **self.described,
             "first_step": self.step,
             **self.record.describe(self.accelerator.device, self.accelerator.num_processes),
         }
@@ -317,31 +346,5 @@ class _Run:
         return SummaryWriter(str(self.config.out / "tensorboard"))
 
     def _say(self, text: str) -> None:
-        if self.accelerator.is_main_process:
+        if self.is_main:
             tqdm.write(text)
-
-
-def learning_rate_factor(step: int, config: TrainerConfig) -> float:
-    """Share of the peak learning rate in force at ``step``."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    if config.schedule == "constant":
-        return 1.0
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    if config.schedule == "linear":
-        shape = 1.0 - done
-    else:
-        shape = 0.5 * (1.0 + float(torch.cos(torch.tensor(torch.pi * done))))
-    return 0.02 + 0.98 * shape
-
-
-def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters by what is asked of the optimiser; vectors are not decayed."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in objective.trained().named_parameters():
-        decay = weight_decay if parameter.ndim >= 2 else 0.0
-        groups.setdefault((decay, objective.learning_rate_factor(name)), []).append(parameter)
-    return [
-        {"params": parameters, "weight_decay": decay, "factor": factor}
-        for (decay, factor), parameters in groups.items()
-    ]

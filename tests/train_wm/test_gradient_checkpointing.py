@@ -56,7 +56,7 @@ def objective(kind: str, latents: Path, autoencoder: Path, checkpointing: bool) 
         clip_config = BidirectionalStageConfig(**vars(common), clip=5)
         made: NetworkObjective = ClipObjective(clip_config, torch.device("cpu"))
     else:
-        stream_config = StreamStageConfig(**vars(common), piece=3, lanes_per_process=2)
+        stream_config = StreamStageConfig(**vars(common), piece=3, lanes=2)
         stream_config = replace(stream_config, lanes_per_step=2)
         made = StreamObjective(stream_config, torch.device("cpu"))
     for parameter in made.trained().parameters():  # some start at zero and would hide gradients

@@ -21,7 +21,7 @@ def clips(latents: Path) -> list[LatentClip]:
 def lanes(clips: list[LatentClip], **changes: object) -> Lanes:
     return Lanes(
         clips,
-        num_lanes=1,
+        lanes=[0],
         piece=PIECE,
         model=TINY_NETWORK,
         picture=(72, 128),

@@ -112,7 +112,7 @@ def test_the_drawn_past_is_mixed_into_the_context_and_not_into_the_target(
             model=TINY_NETWORK,
             piece=4,
             lanes_per_step=4,
-            lanes_per_process=4,
+            lanes=4,
             context_noise=0.0,
         )
         objective = StreamObjective(replace(settings, **changes), torch.device("cpu"))  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ def stream(latents: Path, autoencoder: Path, run: TrainerConfig) -> StreamStageC
         trainer=run,
         model=TINY_NETWORK,
         piece=5,
-        lanes_per_process=2,
+        lanes=2,
     )
 
 
@@ -51,7 +51,7 @@ def self_forcing(latents: Path, autoencoder: Path, run: TrainerConfig) -> SelfFo
         trainer=run,
         model=TINY_NETWORK,
         piece=5,
-        lanes_per_process=2,
+        lanes=2,
         own_lanes=2,
         own_lanes_per_step=2,
     )
