@@ -25,7 +25,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sanawm_gym.camera import CameraRig, Intrinsics, fit_image
 from sanawm_gym.geometry import check_poses, invert_pose
 from sanawm_gym.vehicle import VehicleConfig, vehicle_state
-from sanawm_gym.worldmodel.contexts import StartContext, list_contexts, load_context
+from sanawm_gym.worldmodel.contexts import (
+    StartContext,
+    list_contexts,
+    load_context,
+    matching_contexts,
+)
 
 from .config import DriveConfig
 
@@ -100,6 +105,9 @@ def _find(config: DriveConfig, rng: np.random.Generator) -> StartContext:
                 f"start: got None, but world {world!r} has no start contexts; expected "
                 "a picture; pass start=<image file or uint8 array>"
             )
+        if config.prompt:
+            # A world asked for night should not have to put out the sun of a noon start first.
+            known = matching_contexts(config.prompt, world)
         context = _context(known[int(rng.integers(len(known)))], world)
     elif isinstance(start, StartContext):
         context = start

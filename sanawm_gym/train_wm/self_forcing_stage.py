@@ -26,15 +26,17 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sanawm_gym.train_wm.critic import Critic, appearance_error, critic_losses
+from sanawm_gym.train_wm.critic import appearance_error, critic_losses
+from sanawm_gym.train_wm.ground_motion import motion_error
 from sanawm_gym.train_wm.lanes import Lanes, Piece
+from sanawm_gym.train_wm.own_drives import OwnDrive, SelfForcingWeights
+from sanawm_gym.train_wm.processes import Rows, relative_to_mean, rows_of_rank
 from sanawm_gym.train_wm.stream_stage import (
     StreamBatch,
     StreamObjective,
     StreamStageConfig,
 )
 from sanawm_gym.train_wm.trainer import Objective, train
-from sanawm_gym.train_wm.weights import WorldWeights
 from sanawm_gym.worldmodel.ground_warp import warped_latent
 from sanawm_gym.worldmodel.noise import mix_seed
 from sanawm_gym.worldmodel.sampler import sample_chunk
@@ -49,9 +51,9 @@ class SelfForcingStageConfig(StreamStageConfig):
     """Train the streaming student on its own drives (start from streaming with --init)."""
 
     own_lanes_per_step: int = 2
-    """Own drives advanced each step."""
+    """Own drives advanced each step, by all processes together."""
     own_lanes: int = 8
-    """Own drives in progress at any time."""
+    """Own drives in progress at any time, of all processes together."""
     own_laps: int = 3
     """Times an own drive follows the cameras of its clip before a new one begins, >= 1: a drive may
     get older than the recordings are long."""
@@ -73,6 +75,11 @@ class SelfForcingStageConfig(StreamStageConfig):
     the recording of the same place and hour (`critic.appearance_error`)."""
     adversarial_weight: float = 0.1
     """Weight of the generator's loss beside the velocity error."""
+    motion_weight: float = 0.5
+    """Weight of what the ground drawn lacks, against that of the recording, in following the camera
+    from picture to picture (`ground_motion.motion_error`), >= 0."""
+    caption_critic: bool = True
+    """Let the critic read the captions, so that it sees when a drive has left its own."""
     critic_rate: float = 2.0
     """Learning rate of the critic over that of the network."""
     critic_weight: float = 0.1
@@ -102,28 +109,8 @@ class OwnBatch:
     grain: Tensor
     share: Float[Tensor, " b"]
     """Weight of the drawn picture against the true one before the piece; 1 where not mixed."""
-
-
-@dataclass(frozen=True)
-class OwnDrive:
-    """Where a drive of the network's own has got to."""
-
-    network: SanaWMState
-    """State of one row, in the origin of the last latent frame."""
-    decoder: list[Tensor]
-    """Memory of the decoder."""
-    picture: Float[Tensor, "1 3 h w"]
-    """Last picture, in [-1, 1]."""
-    age: int
-    """Pieces drawn since the drive began."""
-
-
-class SelfForcingWeights(WorldWeights):
-    """Network and text encoder, and the critic that is thrown away afterwards."""
-
-    def __init__(self, base: WorldWeights) -> None:
-        super().__init__(base.network, base.text_encoder)
-        self.critic = Critic(NUM_JUDGED)
+    captions: list[str]
+    """Of clips drawn at random, which the critic learns not to take for the row's own."""
 
 
 class SelfForcingObjective(StreamObjective):
@@ -132,10 +119,11 @@ class SelfForcingObjective(StreamObjective):
     def __init__(self, config: SelfForcingStageConfig, device: torch.device) -> None:
         super().__init__(config, device)
         self.own = config
-        self.student = SelfForcingWeights(self.weights).to(device)
+        student = SelfForcingWeights(self.weights, NUM_JUDGED, config.caption_critic)
+        self.student = student.to(device)
         self.weights = self.student
         self._own_lanes: Lanes | None = None
-        self._own_resumed: dict[str, list[int]] | None = None
+        self._own_resumed: dict[int, dict[str, int]] = {}
         self._drives: dict[int, OwnDrive] = {}
 
     def learning_rate_factor(self, name: str) -> float:
@@ -144,37 +132,41 @@ class SelfForcingObjective(StreamObjective):
 
     def batch(self, step: int, rank: int, num_ranks: int) -> OwnBatch:  # type: ignore[override]
         """The teacher's batch, the own lanes' next pieces and their noise."""
-        own = self.own
-        seed = mix_seed(own.trainer.seed, rank, 11)
-        if self._own_lanes is None:
-            self._own_lanes = Lanes(
-                self.train_clips,
-                num_lanes=own.own_lanes,
-                piece=own.own_piece,
-                model=own.model,
-                picture=own.picture,
-                seed=seed,
-                laps=own.own_laps,
-                exchange=own.own_exchange,
-            )
-            if self._own_resumed is not None:
-                self._own_lanes.load_progress(self._own_resumed)
-        count = own.own_lanes_per_step
-        lanes = [(step * count + i) % own.own_lanes for i in range(count)]
-        piece = self._own_lanes.read(lanes)
-        generator = torch.Generator().manual_seed(mix_seed(seed, step))
-        shape = (len(own.sigmas), *piece.latents.shape)
-        mixed = torch.rand(count, generator=generator) < own.own_mixed
+        own, count = self.own, self.own.own_lanes_per_step
+        numbers = rows_of_rank("own_lanes_per_step", count, rank, num_ranks)
+        lanes = [(step * count + i) % own.own_lanes for i in numbers]
+        piece = self.own_readers(rank, num_ranks).read(lanes)
+        rows = Rows(numbers, mix_seed(own.trainer.seed, step, 11))
+        mixed = rows.rand() < own.own_mixed
         mixed &= ~torch.tensor(piece.exchanged) & own.model.warp_condition
-        share = torch.where(mixed, own.largest_mix * torch.rand(count, generator=generator), 1.0)
-        seen = (count, own.own_piece - 1, 3, NUM_JUDGED, *own.picture)
+        share = torch.where(mixed, own.largest_mix * rows.rand(), 1.0)
         return OwnBatch(
             teacher=super().batch(step, rank, num_ranks),
             piece=piece,
-            eps=torch.randn(shape, generator=generator),
-            grain=torch.randn(seen, generator=generator),
+            eps=rows.randn(len(own.sigmas), *piece.latents.shape[1:]).transpose(0, 1),
+            grain=rows.randn(own.own_piece - 1, 3, NUM_JUDGED, *own.picture),
             share=share,
+            captions=rows.pick([clip.caption for clip in self.train_clips]),
         )
+
+    def own_readers(self, rank: int, num_ranks: int) -> Lanes:
+        """This process's readers of the cameras along which own drives go."""
+        own = self.own
+        if self._own_lanes is None:
+            mine = rows_of_rank("own_lanes", own.own_lanes, rank, num_ranks)
+            self._own_lanes = Lanes(
+                self.train_clips,
+                lanes=mine,
+                piece=own.own_piece,
+                model=own.model,
+                picture=own.picture,
+                seed=mix_seed(own.trainer.seed, 0, 11),
+                laps=own.own_laps,
+                exchange=own.own_exchange,
+            )
+            self._own_lanes.load_progress(self._own_resumed)
+            self._drives = {lane: x for lane, x in self._drives.items() if lane in mine}
+        return self._own_lanes
 
     def forward(self, batch: OwnBatch) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
         """Sum of the velocity error, the error of young own frames, generator's and critic's."""
@@ -184,39 +176,51 @@ class SelfForcingObjective(StreamObjective):
         beginning = [row for row, first in enumerate(piece.begins) if first]
         if beginning:
             self._begin(piece.select(beginning))
+        is_young = [self._drives[piece.lanes[row]].age < own.young_pieces for row in going]
+        young = (torch.tensor(is_young, dtype=torch.bool) | (batch.share[going] < 1)).float()
+        counts = torch.tensor([len(going), float(young.sum())], device=self.device)
+        going_part, young_part = relative_to_mean(counts)
         if not going:
-            return loss, metrics
+            # A process has to send gradients of the critic if another one does.
+            return loss + 0 * sum(x.sum() for x in self.student.critic.parameters()), metrics
         piece = piece.select(going)
-        ages = torch.tensor([self._drives[lane].age for lane in piece.lanes])
-        share = batch.share[going].to(self.device)
+        share, young = batch.share[going].to(self.device), young.to(self.device)
         drawn = self._draw(piece, batch.eps[:, going].to(self.device), share)
         real = piece.latents.to(self.device)
         error = ((drawn - real).square() * self.channel_weights).mean(dim=(1, 2, 3, 4))
-        young = ((ages < own.young_pieces).to(self.device) | (share < 1)).to(error)
         young_error = (error * young).sum() / young.sum().clamp_min(1.0)
         with torch.no_grad():
             recorded = self._judged(real)
         continued = self._judged(drawn)
         appearance = appearance_error(continued, recorded)
+        motion = motion_error(continued, recorded, piece).mean()
+        asked = None
+        if own.caption_critic:
+            others = [batch.captions[row] for row in going]
+            told = torch.stack([self.student.asked(x) for x in (piece.captions, others)]).float()
+            both = told.repeat_interleave(own.own_piece - 1, dim=1)
+            asked = (both[0], both[1])
         critic_loss, generator_loss = critic_losses(
             self.student.critic,
             recorded,
             continued,
             batch.grain[going].flatten(0, 1).to(self.device),
             own.critic_smoothness,
+            asked,
         )
-        total = (
-            loss
-            + own.young_weight * young_error
-            + own.appearance_weight * appearance
+        judged = (
+            own.appearance_weight * appearance
+            + own.motion_weight * motion
             + own.adversarial_weight * generator_loss
             + own.critic_weight * critic_loss
         )
+        total = loss + young_part * own.young_weight * young_error + going_part * judged
         return total, {
             **metrics,
             "own_error": error.mean().detach(),
             "own_deviation": drawn.detach().std() / real.std(),
             "appearance": appearance.detach(),
+            "motion": motion.detach(),
             "critic": critic_loss.detach(),
             "generator": generator_loss.detach(),
         }
@@ -306,7 +310,9 @@ class SelfForcingObjective(StreamObjective):
         """Teacher lanes, own lanes and their drives."""
         return {
             **super().progress(),
-            "own_lanes": None if self._own_lanes is None else self._own_lanes.progress(),
+            "own_lanes": (
+                self._own_resumed if self._own_lanes is None else self._own_lanes.progress()
+            ),
             "drives": {
                 lane: {**vars(drive), "network": drive.network.tensors()}
                 for lane, drive in self._drives.items()

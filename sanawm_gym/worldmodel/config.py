@@ -40,6 +40,14 @@ class SanaWMConfig:
         sink: Keep the first chunk visible for ever. The paper says first latent frame, the
             released code keeps the first chunk; this follows the code (the two agree for
             chunk_size 1).
+        shifted_sink: Let the sink travel with the moving origin, as if it stood one frame before
+            the sliding part of the window and had been seen from where the camera is now, instead
+            of staying where and when it was seen: it then says what the drive looked like as it
+            began, however far that is behind. In the way of the refiner's shifted sink; needs
+            chunks of one frame.
+        ucpe: Let the camera branch of self-attention (rays) take part. False leaves it out for
+            ablations; its parameters stay in the checkpoint and are never read.
+        plucker: The same for the Plücker maps, which every block adds to its tokens.
         ucpe_rms_clamp_gdn: Scale UCPE-transformed q, k, v of GDN blocks back to their RMS before
             the transform. On in diffusers, vllm-omni, SGLang and the torch reference class; off in
             the fused kernels that released configurations name for training and inference.
@@ -92,6 +100,9 @@ class SanaWMConfig:
     chunk_split: ChunkSplit = "first_chunk_plus_one"
     num_cached_chunks: int = 2
     sink: bool = True
+    shifted_sink: bool = False
+    ucpe: bool = True
+    plucker: bool = True
     ucpe_rms_clamp_gdn: bool = False
     ucpe_rms_clamp_softmax: bool = False
     softmax_camera_scale: Literal["padded", "head_dim"] = "padded"
@@ -130,6 +141,11 @@ class SanaWMConfig:
             raise ValueError(
                 f"got num_cached_chunks={self.num_cached_chunks} with sink={self.sink}; expected "
                 "-1 (all), or at least 0 (at least 1 with a sink)."
+            )
+        if self.shifted_sink and (self.sink_frames != 1 or self.recent_chunks < 0):
+            raise ValueError(
+                f"got shifted_sink with {self.sink_frames} sink frames and num_cached_chunks="
+                f"{self.num_cached_chunks}; expected one sink frame and a limited window."
             )
         if self.camera_state_limit is not None and not self.camera_state_limit > 0:
             raise ValueError(
@@ -174,6 +190,11 @@ class SanaWMConfig:
             return -1
         return self.recent_chunks * self.chunk_size
 
+    @property
+    def sink_shift(self) -> int:
+        """Added to the frame index of a shifted sink, which puts it right before the window."""
+        return -(self.num_recent_frames + 1)
+
     def is_softmax_block(self, index: int) -> bool:
         """Whether block `index` (from 0) attends by softmax instead of the recurrence."""
         return self.softmax_every_n > 0 and (index + 1) % self.softmax_every_n == 0
@@ -200,8 +221,8 @@ DRIVE = SanaWMConfig(
     plucker_channels=24,
     chunk_size=1,
     chunk_split="uniform",
-    num_cached_chunks=3,
-    sink=False,
+    num_cached_chunks=4,
+    shifted_sink=True,
     softmax_camera_scale="head_dim",
     camera_unit_m=10.0,
     camera_state_limit=3e4,

@@ -8,6 +8,8 @@ Axes: f raw frames, h rows, w columns.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from sanawm_gym.worldmodel.folder import read_json, write_json
 from sanawm_gym.worldmodel.source import find_world
 
 _INDEX = "contexts.json"
+_GOOD_MATCH = 0.8
+"""Share of the best match's score that is still a match."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,30 @@ def list_contexts(world: str | Path = "drive") -> list[str]:
     """Names of a world's start contexts, in order; empty where it ships none."""
     index = find_world(world) / "contexts" / _INDEX
     return sorted(read_json(index)) if index.is_file() else []
+
+
+def matching_contexts(prompt: str, world: str | Path = "drive") -> list[str]:
+    """Names of the start contexts that show most of what a prompt asks for, in order.
+
+    A word of the prompt counts the logarithm of how rare it is among the world's captions (inverse
+    document frequency). Kept are the contexts that reach `_GOOD_MATCH` of the best sum; all of
+    them, where no caption has a word of the prompt.
+    """
+    index = find_world(world) / "contexts" / _INDEX
+    entries: dict[str, Any] = read_json(index) if index.is_file() else {}
+    words = {name: set(_words(entry["caption"])) for name, entry in entries.items()}
+    asked = set(_words(prompt))
+    rarity = {
+        word: math.log((1 + len(words)) / (1 + sum(word in have for have in words.values())))
+        for word in asked
+    }
+    scores = {name: sum(rarity[word] for word in asked & have) for name, have in words.items()}
+    best = max(scores.values(), default=0.0)
+    return sorted(name for name, score in scores.items() if score >= _GOOD_MATCH * best)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9-]+", text.lower())
 
 
 def load_context(name: str, world: str | Path = "drive") -> StartContext:

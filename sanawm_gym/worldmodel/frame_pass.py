@@ -43,11 +43,13 @@ class FramePass:
         chunks: Chunk sizes.
         keep: States to return: none, after the last frame, or also before every frame.
         rotary: Main rotary table, b t s 1 d/2.
-        rays: Ray operators, or None without a camera.
+        rays: Ray operators, or None without a camera or with `config.ucpe` off.
+        known: Rows whose camera counts, or None if all do; see `CameraCondition.known`.
         moves: Moves of the origin before every frame (b t d d), or None.
         windows: Window layout of an unroll, else None.
         visible: Valid slots of the softmax windows before each frame (b t f) or the chunk (b f).
         is_first: Rows that write their first chunk now.
+        sink_move: What becomes of the first frame as it enters a shifted sink, or None.
     """
 
     config: SanaWMConfig
@@ -56,10 +58,12 @@ class FramePass:
     keep: Keep
     rotary: Tensor
     rays: RayOperators | None
+    known: Bool[Tensor, " b"] | None = None
     moves: OriginMatrices | None = None
     windows: WindowMoves | None = None
     visible: Bool[Tensor, "*n f"] | None = None
     is_first: Bool[Tensor, " b"] | None = None
+    sink_move: OriginMatrices | None = None
 
 
 def build_pass(
@@ -91,14 +95,16 @@ def build_pass(
     table_dtype = torch.float64 if config.rope_dtype == "float64" else dtype
     tables = rotary_tables(index, grid, config.head_dim, table_dtype)
     rays = None
-    if camera is not None:
+    if camera is not None and config.ucpe:
         pose = in_camera_units(camera.world_from_camera.to(dtype), config)
         rays = ray_operators(pose, camera.intrinsics.to(dtype), grid, tables.camera)
-    windows, visible, is_first = None, None, None
+    windows, visible, is_first, sink_move = None, None, None, None
     if state is not None:
+        if config.shifted_sink and keep != "nothing":
+            sink_move = _sink_move(config, x.device)
         is_first = state.num_chunks == 0
         num_slots = window_length(state)
-        if keep == "every":
+        if keep == "every" and num_slots:
             counts = state.num_chunks[:, None] + torch.arange(num_frames, device=x.device)
             visible = window_valid(counts, num_slots, config)
             windows = _window_moves(is_first, num_slots, num_frames, config, transport, shift)
@@ -106,8 +112,16 @@ def build_pass(
             visible = window_valid(state.num_chunks, num_slots, config)
     return FramePass(
         config=config, grid=grid, chunks=chunks, keep=keep, rotary=tables.main, rays=rays,
+        known=None if camera is None else camera.known,
         moves=moves, windows=windows, visible=visible, is_first=is_first,
+        sink_move=sink_move,
     )  # fmt: skip
+
+
+def _sink_move(config: SanaWMConfig, device: torch.device) -> OriginMatrices:
+    still = torch.eye(4, dtype=torch.float64, device=device)[None]
+    shift = torch.full((1,), config.sink_shift, device=device)
+    return origin_matrices(still, shift, config.head_dim)
 
 
 def in_camera_units(pose: Tensor, config: SanaWMConfig) -> Tensor:
@@ -161,6 +175,10 @@ def _window_moves(
     row = torch.arange(len(is_first), device=device)[:, None, None]
     relative = to_frame[:, :, None] @ from_entry[row, source]
     relative_shift = shifts[..., None] - entry_shift[row, source]
+    if config.shifted_sink:
+        # Where the camera has been since does not touch it; one from the cache is in its place.
+        relative[:, :, :sink] = torch.eye(4, dtype=relative.dtype, device=device)
+        relative_shift[:, :, :sink] = torch.where(own_sink, config.sink_shift, 0)[..., None]
     return WindowMoves(
         source=source, moves=origin_matrices(relative, relative_shift, config.head_dim)
     )

@@ -116,7 +116,7 @@ class SoftmaxAttention(SelfAttention):
             camera = camera.reshape(main.shape).to(rays.output.dtype)
             camera = apply_output(camera, rays)
         dtype = torch.promote_types(main.dtype, torch.float32)
-        return self.combine(a, main.to(dtype), camera)
+        return self.combine(a, main.to(dtype), camera, frames.known)
 
     def _clip(
         self, query: Tensor, key: Tensor, value: Tensor, frames: FramePass, scale: float
@@ -174,27 +174,7 @@ class SoftmaxAttention(SelfAttention):
         out = self._read(a, query, full, frames, visible)
         if frames.keep == "nothing":
             return AttentionOutput(out, None, None)
-        sink = self.config.sink_frames
-        recent = self.config.num_recent_frames
-
-        def slide(old: Tensor, added: Tensor, both: Tensor) -> Tensor:
-            kept = both[:, sink:]
-            if recent >= 0:
-                kept = kept[:, kept.shape[1] - recent :]
-            if not sink:
-                return kept
-            assert frames.is_first is not None
-            head = torch.zeros_like(old[:, :sink])
-            length = min(sink, added.shape[1])
-            head = torch.cat([added[:, :length], head[:, length:]], dim=1)
-            first = frames.is_first[:, None, None, None, None]
-            return torch.cat([torch.where(first, head, old[:, :sink]), kept], dim=1)
-
-        parts = {
-            field.name: slide(*(getattr(x, field.name) for x in (state, new, full)))
-            for field in fields(state)
-        }
-        return AttentionOutput(out, WindowState(**parts), None)
+        return AttentionOutput(out, slide_window(state, new, frames), None)
 
     def _unroll(
         self,
@@ -236,14 +216,56 @@ class SoftmaxAttention(SelfAttention):
         recent = self.config.num_recent_frames
         assert frames.is_first is not None
         alone = frames.is_first[:, None, None, None, None] & (new.key.shape[1] == 1)
+        begun = _as_sink(map_part(full, lambda x: x[:, -1:]), frames)
 
-        def slide(x: Tensor) -> Tensor:
+        def slide(x: Tensor, first: Tensor) -> Tensor:
             kept = x[:, x.shape[1] - recent :]
             if not sink:
                 return kept
-            return torch.cat([torch.where(alone, x[:, -1:], x[:, :sink]), kept], dim=1)
+            return torch.cat([torch.where(alone, first, x[:, :sink]), kept], dim=1)
 
-        return map_part(full, slide)
+        names = [field.name for field in fields(full)]
+        return WindowState(
+            **{name: slide(getattr(full, name), getattr(begun, name)) for name in names}
+        )
+
+
+def slide_window(state: WindowState, new: WindowState, frames: FramePass) -> WindowState:
+    """The window after a chunk: its frames at the end, and in the sink if it was the first."""
+    sink, recent = frames.config.sink_frames, frames.config.num_recent_frames
+    begun = _as_sink(new, frames)
+
+    def slide(old: Tensor, added: Tensor, first: Tensor) -> Tensor:
+        kept = torch.cat([old[:, sink:], added], dim=1)
+        if recent >= 0:
+            kept = kept[:, kept.shape[1] - recent :]
+        if not sink:
+            return kept
+        assert frames.is_first is not None
+        head = torch.zeros_like(old[:, :sink])
+        length = min(sink, first.shape[1])
+        head = torch.cat([first[:, :length], head[:, length:]], dim=1)
+        is_first = frames.is_first[:, None, None, None, None]
+        return torch.cat([torch.where(is_first, head, old[:, :sink]), kept], dim=1)
+
+    parts = {
+        field.name: slide(*(getattr(x, field.name) for x in (state, new, begun)))
+        for field in fields(state)
+    }
+    return WindowState(**parts)
+
+
+def _as_sink(new: WindowState, frames: FramePass) -> WindowState:
+    """First frames as a sink keeps them."""
+    if frames.sink_move is None:
+        return new
+    main, camera = (matrix[:, None] for matrix in frames.sink_move)
+    return WindowState(
+        key=move_frames(new.key, main),
+        value=new.value,
+        camera_key=move_frames(new.camera_key, camera),
+        camera_value=move_frames(new.camera_value, camera),
+    )
 
 
 def _join(first: WindowState, second: WindowState, dim: int) -> WindowState:

@@ -107,6 +107,11 @@ class SanaWMState:
         """Bytes of all tensors."""
         return sum(x.numel() * x.element_size() for x in self.tensors().values())
 
+    @property
+    def _fixed_frames(self) -> int:
+        """Leading frames of softmax windows that moves of the origin leave alone."""
+        return self.config.sink_frames if self.config.shifted_sink else 0
+
     def map(self, function: Callable[[Tensor], Tensor]) -> SanaWMState:
         """Apply a function to every tensor, counters included."""
         return replace(
@@ -220,7 +225,7 @@ class SanaWMState:
         main, camera = origin_matrices(pose, shift, self.config.head_dim)
         blocks = []
         for block in self.blocks:
-            attention = move_attention(block.attention, main, camera)
+            attention = move_attention(block.attention, main, camera, self._fixed_frames)
             if isinstance(attention, GDNState) and self.config.camera_state_limit is not None:
                 limited = limit_entries(attention.camera_matrix, self.config.camera_state_limit)
                 attention = replace(attention, camera_matrix=limited)
@@ -229,9 +234,19 @@ class SanaWMState:
 
 
 def move_attention(
-    state: AttentionState, main: Float[Tensor, "b d d"], camera: Float[Tensor, "b d d"]
+    state: AttentionState,
+    main: Float[Tensor, "b d d"],
+    camera: Float[Tensor, "b d d"],
+    fixed_frames: int = 0,
 ) -> AttentionState:
-    """Apply origin matrices to one block's memory; convolution inputs know no origin."""
+    """Apply origin matrices to one block's memory; convolution inputs know no origin.
+
+    Args:
+        state: Memory of the block.
+        main: On keys of the main branch.
+        camera: On keys and values of the camera branch.
+        fixed_frames: Leading frames of a softmax window that stay as they are.
+    """
     if isinstance(state, GDNState):
         left = main.to(state.matrix.dtype)[:, None]
         both = camera.to(state.camera_matrix.dtype)[:, None]
@@ -241,11 +256,16 @@ def move_attention(
                 matrix=left @ state.matrix,
                 camera_matrix=both @ state.camera_matrix @ both.transpose(-1, -2),
             )
+
+    def move(x: Tensor, matrix: Tensor) -> Tensor:
+        moved = move_frames(x[:, fixed_frames:], matrix[:, None])
+        return torch.cat([x[:, :fixed_frames], moved], dim=1) if fixed_frames else moved
+
     return WindowState(
-        key=move_frames(state.key, main[:, None]),
+        key=move(state.key, main),
         value=state.value,
-        camera_key=move_frames(state.camera_key, camera[:, None]),
-        camera_value=move_frames(state.camera_value, camera[:, None]),
+        camera_key=move(state.camera_key, camera),
+        camera_value=move(state.camera_value, camera),
     )
 
 

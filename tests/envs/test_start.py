@@ -1,6 +1,7 @@
 """Starts: contexts, image files, arrays, and what is wrong with some of them."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from sanawm_gym.camera import CameraRig, Intrinsics
 from sanawm_gym.envs.config import DriveConfig
 from sanawm_gym.envs.start import Start, resolve_start
 from sanawm_gym.vehicle import SPEED, STEER, VehicleConfig
-from sanawm_gym.worldmodel.contexts import load_context
+from sanawm_gym.worldmodel.contexts import load_context, save_contexts
+from sanawm_gym.worldmodel.source import find_world
 
 from .conftest import CAPTION, HEIGHT, WIDTH, start_context
 
@@ -50,6 +52,27 @@ def test_without_a_start_the_seed_draws_one_of_the_contexts(world: str) -> None:
     names = {resolve(world, seed).name for seed in range(20)}
     assert names == {"road-0", "road-1", "road-2"}
     assert resolve(world, 7).name == resolve(world, 7).name
+
+
+def test_without_a_start_the_prompt_says_among_which_to_draw(tmp_path: Path, world: str) -> None:
+    shown = {"dim": "a road at night", "wet": "a street in the rain", "dry": "a road at noon"}
+    context = load_context("road-0", world)
+    contexts = [
+        dataclasses.replace(context, name=name, caption=text) for name, text in shown.items()
+    ]
+    shutil.copy(find_world(world) / "world.json", tmp_path)
+    save_contexts(contexts, tmp_path, fps=16)
+
+    def drawn(prompt: str) -> set[str]:
+        starts = [resolve(str(tmp_path), seed, prompt=prompt) for seed in range(12)]
+        assert {start.prompt for start in starts} == {prompt}
+        return {start.name for start in starts}
+
+    assert drawn("night on the road") == {"dim"}
+    assert drawn("Rain!") == {"wet"}
+    assert drawn("a road") == {"dim", "dry"}
+    assert drawn("volcano") == set(shown)
+    assert resolve(str(tmp_path), start="dry", prompt="night").name == "dry"
 
 
 def test_an_image_file_is_cut_to_the_worlds_size(world: str, picture: Path) -> None:

@@ -1,5 +1,6 @@
 """What own drives are judged by."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -48,6 +49,28 @@ def test_the_critic_pays_for_what_grain_changes() -> None:
     none, _ = critic_losses(critic, real, drawn, torch.zeros_like(grain), 1.0)
     assert smooth > plain
     assert none == plain
+
+
+def test_a_critic_that_reads_captions_learns_what_belongs_to_them() -> None:
+    torch.manual_seed(0)
+    critic = Critic(2, width=8, caption_channels=4)
+    optimizer = torch.optim.AdamW(critic.parameters(), 3e-3)
+    captions, grey = torch.eye(4)[:2], torch.tensor([-0.6, 0.6]).view(2, 1, 1, 1, 1)
+    for _ in range(60):
+        real, drawn = (pictures(2)[..., :36, :64] for _ in range(2))
+        real = 0.3 * real + grey
+        loss, _ = critic_losses(critic, real, drawn, 0 * real, 0.0, (captions, captions.flip(0)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        its_own, another = critic(real, captions), critic(real, captions.flip(0))
+    assert its_own.mean() > another.mean() + 0.2
+
+
+def test_a_critic_that_reads_captions_says_when_there_are_none() -> None:
+    with pytest.raises(ValueError, match="captions"):
+        Critic(2, width=8, caption_channels=4)(pictures(1))
 
 
 def test_the_critic_knows_the_row() -> None:

@@ -60,12 +60,14 @@ def run_steps(
     return torch.cat(outputs, dim=2), before, state
 
 
-@pytest.mark.parametrize("sink", [False, True])
-@pytest.mark.parametrize("moving", [False, True])
+@pytest.mark.parametrize(
+    ("sink", "moving"),
+    [("none", False), ("none", True), ("fixed", False), ("fixed", True), ("shifted", True)],
+)
 @pytest.mark.parametrize("warped", [False, True])
 @torch.no_grad()
 def test_unroll_equals_repeated_steps(
-    sink: bool,
+    sink: str,
     moving: bool,
     warped: bool,
     tiny: SanaWMConfig,
@@ -74,7 +76,8 @@ def test_unroll_equals_repeated_steps(
     relative_error: Callable[..., float],
 ) -> None:
     changes = {"warp_condition": warped, "prediction": "x_0" if warped else "velocity"}
-    network = make_network(causal(tiny, sink=sink, **changes))
+    changes["shifted_sink"] = sink == "shifted"
+    network = make_network(causal(tiny, sink=sink != "none", **changes))
     scene = make_scene(network.config, NUM_FRAMES)
     camera, transport = camera_of(scene, network.config, moving)
     text = scene.text(network)
@@ -105,16 +108,47 @@ def test_unroll_equals_repeated_steps(
     assert torch.equal(got.states_before.frame_index, index.flatten())
 
 
+@torch.no_grad()
+def test_a_shifted_sink_looks_the_same_however_far_one_drives(
+    tiny: SanaWMConfig, make_network: Callable[..., SanaWM], make_scene: Callable[..., Any]
+) -> None:
+    """The first frame's keys stay in place while those of the sliding part follow the camera."""
+    network = make_network(
+        causal(tiny, softmax_every_n=1, sink=True, shifted_sink=True), dtype=torch.float64
+    )
+    scene = make_scene(network.config, NUM_FRAMES)
+    camera, transport = camera_of(scene, network.config, True)
+    _, before, after = run_steps(network, scene, camera, transport)
+    first, last = before[1].blocks[0].attention, after.blocks[0].attention
+    for name in ("key", "value", "camera_key", "camera_value"):
+        assert torch.equal(getattr(last, name)[:, 0], getattr(first, name)[:, 0]), name
+    written = before[1].blocks[0].attention.key[:, -1]
+    assert not torch.allclose(first.key[:, 0], written), "not set apart from the frame it was"
+
+
+def test_a_shifted_sink_needs_an_origin_that_moves(
+    tiny: SanaWMConfig, make_network: Callable[..., SanaWM], make_scene: Callable[..., Any]
+) -> None:
+    network = make_network(causal(tiny, sink=True, shifted_sink=True))
+    scene = make_scene(network.config, NUM_FRAMES)
+    camera, _ = camera_of(scene, network.config, False)
+    state = network.initial_state(2, 3, 4)
+    with pytest.raises(ValueError, match="shifted_sink"):
+        network.unroll(scene.x, scene.timestep, scene.text(network), camera, state)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("cut", [1, 4])
 @torch.no_grad()
 def test_two_unrolls_in_a_row_equal_one(
     cut: int,
+    shifted: bool,
     tiny: SanaWMConfig,
     make_network: Callable[..., SanaWM],
     make_scene: Callable[..., Any],
     relative_error: Callable[..., float],
 ) -> None:
-    network = make_network(causal(tiny, sink=True))
+    network = make_network(causal(tiny, sink=True, shifted_sink=shifted))
     scene = make_scene(network.config, NUM_FRAMES)
     text, state = scene.text(network), network.initial_state(2, 3, 4)
     arguments = {"config": network.config, **scene.geometry}
