@@ -5,7 +5,12 @@ steps. Afterwards the parts of a step are timed on their own: the whole world mo
 decoder; what is left of it are the passes of the network. Wall seconds are what a user waits for;
 processor seconds say what it would be on a machine with nothing else to do.
 
+Last, the forms in which a world can step (`--backends`) take steps in turns from one state, so that
+whatever else the machine does falls on all of them; their ratios are of the fastest quarter of the
+steps, in processor seconds.
+
     python benchmarks/drive_speed.py --out results/drive_speed.json
+    python benchmarks/drive_speed.py --backends plain fused openvino   # with the extra fast
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -25,6 +30,7 @@ from tqdm import tqdm
 
 from sanawm_gym.agents import Policy, load_policy
 from sanawm_gym.envs.worlds import shared_world
+from sanawm_gym.worldmodel import WorldModel
 from sanawm_gym.worldmodel.world_state import WorldState
 
 
@@ -38,6 +44,8 @@ class Options:
         seconds: Length of a drive [s], > 0.
         repeats: Drives timed, >= 1, after a short one that warms up.
         device: Torch device.
+        backend: Form in which the timed drives step.
+        backends: Forms to compare with the first one; none for no comparison.
         threads: CPU threads of torch, >= 1.
         seed: Seed of the first drive.
         out: JSON file to write.
@@ -48,6 +56,8 @@ class Options:
     seconds: float = 60.0
     repeats: int = 3
     device: str = "cpu"
+    backend: str = "auto"
+    backends: tuple[str, ...] = ("plain", "fused")
     threads: int = 1
     seed: int = 0
     out: Path | None = None
@@ -60,6 +70,13 @@ class Drive:
     wall: float
     processor: float
     steps: list[float]
+
+
+class Times(NamedTuple):
+    """Times of the steps of one form [s]."""
+
+    wall: list[float]
+    processor: list[float]
 
 
 def drive(env: gym.Env[Any, Any], policy: Policy, seed: int, num_decisions: int) -> Drive:
@@ -77,14 +94,14 @@ def drive(env: gym.Env[Any, Any], policy: Policy, seed: int, num_decisions: int)
     )
 
 
-def time_parts(world: str, device: str, state: WorldState, turns: int) -> dict[str, list[float]]:
+def time_parts(model: WorldModel, state: WorldState, turns: int) -> dict[str, list[float]]:
     """Times of a step of the world model and of its decoder, taken in turns [s]."""
-    model = shared_world(world, device=device)
+    device = str(state.latent.device)
     poses = np.repeat(state.last_pose.numpy()[:, None], model.frames_per_step, axis=1)
     latent, memory = state.latent[:, :, None], list(state.decoder)
     parts: dict[str, Callable[[], object]] = {
         "world model": lambda: model.step(state, poses),
-        "decoder": lambda: model.autoencoder.decode_step(latent, memory),
+        "decoder": lambda: model.engine.codec.decode_step(latent, memory),
     }
     times: dict[str, list[float]] = {name: [] for name in parts}
     with torch.no_grad():
@@ -101,6 +118,35 @@ def time_parts(world: str, device: str, state: WorldState, turns: int) -> dict[s
     return {"world model": whole, "its network": network, "its decoder": decoder}
 
 
+def time_backends(options: Options, state: WorldState, turns: int) -> dict[str, Times]:
+    """Steps of the world in several forms, taken in turns."""
+    models = {
+        name: shared_world(options.world, device=options.device, backend=name)
+        for name in options.backends
+    }
+    states = {name: _in_dtype(state, model.network.dtype) for name, model in models.items()}
+    times = {name: Times([], []) for name in models}
+    last = state.last_pose.numpy()
+    for turn in range(turns + 3):
+        for name, model in models.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            model.step(states[name], np.repeat(last[:, None], model.frames_per_step, axis=1))
+            if turn >= 3:  # the first ones warm up, and compile
+                times[name].wall.append(time.perf_counter() - wall)
+                times[name].processor.append(time.process_time() - processor)
+    return times
+
+
+def _in_dtype(state: WorldState, dtype: torch.dtype) -> WorldState:
+    """The state as a world of another precision keeps it: recurrences stay in float32."""
+    kept = {}
+    for name, tensor in state.tensors().items():
+        recurs = name.rpartition(".")[2] in ("matrix", "mass", "camera_matrix")
+        follows = name.startswith(("network.", "text.", "decoder.")) and not recurs
+        kept[name] = tensor.to(dtype) if follows and tensor.is_floating_point() else tensor
+    return state.with_tensors(kept)
+
+
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     policy = load_policy(options.policy)
@@ -108,9 +154,10 @@ def main(options: Options) -> None:
         "SanaWM-Drive-v0",
         world=options.world,
         device=options.device,
+        backend=options.backend,
         horizon=options.seconds + 10.0,
     )
-    model = shared_world(options.world, device=options.device)
+    model = shared_world(options.world, device=options.device, backend=options.backend)
     per_second = model.fps / model.frames_per_step
     num_decisions = max(1, round(options.seconds * per_second))
     drive(env, policy, options.seed, min(8, num_decisions))
@@ -118,7 +165,9 @@ def main(options: Options) -> None:
         drive(env, policy, options.seed + index, num_decisions) for index in range(options.repeats)
     ]
     state = env.unwrapped.snapshot().state.world  # type: ignore[attr-defined]
-    parts = time_parts(options.world, options.device, state, turns=min(60, num_decisions))
+    turns = min(60, num_decisions)
+    parts = time_parts(model, state, turns)
+    forms = time_backends(options, state, turns)
 
     length = num_decisions / per_second
     steps = [spent for one in drives for spent in one.steps]
@@ -135,6 +184,10 @@ def main(options: Options) -> None:
         ["env.step, ms p50 / p95", quantiles_ms(steps), ""],
     ]
     rows += [[f"{name}, ms p50 / p95", quantiles_ms(spent), ""] for name, spent in parts.items()]
+    fast = {name: float(np.quantile(times.processor, 0.25)) for name, times in forms.items()}
+    for name, times in forms.items():
+        ratio = f"{fast[options.backends[0]] / fast[name]:.2f} x {options.backends[0]}"
+        rows.append([f"a step, {name}, ms p50 / p95", quantiles_ms(times.wall), ratio])
     Report(
         title=f"Speed of a drive, driver {options.policy}, no video written",
         columns=["what", "measured", "without waiting"],
@@ -145,6 +198,7 @@ def main(options: Options) -> None:
             "real_time_factor_processor": length / processor,
             "step_ms_p50_p95": 1e3 * np.quantile(steps, [0.5, 0.95]),
             "parts_ms_p50_p95": {k: 1e3 * np.quantile(v, [0.5, 0.95]) for k, v in parts.items()},
+            "forms_processor_ms_p25": {name: 1e3 * spent for name, spent in fast.items()},
             "wall_s": [one.wall for one in drives],
         },
     ).publish(options, options.out)
