@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw
 from scipy.stats import spearmanr
 
 Pairs = Float[np.ndarray, "n 2"]
-"""True (or commanded) and seen values, here yaw rates [rad/s]."""
+"""True (or commanded) and seen values, such as yaw rates [rad/s]."""
 
 SIDE, MARGIN = 420, 46
 """Side of a panel and its margin [px]."""
 
 
 def agreement(pairs: Pairs) -> dict[str, float]:
-    """Rank correlation, regression of seen on true, and errors [rad/s]."""
+    """Rank correlation, regression of seen on true, and errors in the unit of the pairs."""
     true, estimate = pairs.T
     slope, offset = np.polyfit(true, estimate, 1)
     error = estimate - true
@@ -32,12 +32,16 @@ def agreement(pairs: Pairs) -> dict[str, float]:
     }
 
 
-def scatter(path: Path, panels: Mapping[str, Pairs]) -> None:
+def scatter(
+    path: Path, panels: Mapping[str, Pairs], unit: str = "rad/s", noun: str = "decisions"
+) -> None:
     """Write panels side by side on one scale, with the diagonal of equality.
 
     Args:
         path: PNG to write.
-        panels: Title to pairs of true and seen values [rad/s].
+        panels: Title to pairs of true and seen values.
+        unit: Of the values.
+        noun: What a pair is of.
     """
     everything = np.concatenate([*panels.values()])
     limit = float(np.ceil(10 * np.quantile(np.abs(everything), 0.995)) / 10) or 0.1
@@ -63,8 +67,8 @@ def scatter(path: Path, panels: Mapping[str, Pairs]) -> None:
             draw.text((u - 10, v + 4), f"{value:g}", fill="black")
             u, v = place(-limit, value)
             draw.text((u - 30, v - 6), f"{value:g}", fill="black")
-        draw.text((left, MARGIN - 16), f"{title}: {len(pairs)} decisions", fill="black")
-        draw.text((left + inner // 2 - 60, SIDE - 20), "commanded (true), rad/s", fill="black")
-        draw.text((left + 4, MARGIN + 4), "seen, rad/s", fill="black")
+        draw.text((left, MARGIN - 16), f"{title}: {len(pairs)} {noun}", fill="black")
+        draw.text((left + inner // 2 - 60, SIDE - 20), f"commanded (true), {unit}", fill="black")
+        draw.text((left + 4, MARGIN + 4), f"seen, {unit}", fill="black")
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import tyro
 from jaxtyping import UInt8
+from reference_video import fitted, recorded
 from report import Report
 from tqdm import tqdm
 
@@ -78,37 +79,32 @@ def psnr(drawn: UInt8[np.ndarray, "..."], truth: UInt8[np.ndarray, "..."]) -> fl
 
 def measure(options: Options, data: Path) -> list[tuple[int, float]]:
     """World seed and PSNR of every episode [dB]."""
-    autoencoder = shared_world(options.world, device=options.device).autoencoder
+    world = shared_world(options.world, device=options.device)
+    autoencoder, size = world.autoencoder, (world.width, world.height)
     dataset = EpisodeDataset(data, num_cached=1)
     stride = autoencoder.config.temporal_stride
     first = len(dataset) - max(1, round(options.last * len(dataset)))
     found = []
     for info in tqdm(dataset.episodes[first:], unit="episode"):
-        frames = dataset.frames(info.index, 0, (info.num_frames - 1) // stride * stride + 1)
+        whole = (info.num_frames - 1) // stride * stride + 1
+        frames, _ = fitted(dataset, info.index, size, whole)
         found.append((info.world_seed, psnr(reconstruct(autoencoder, frames), frames)))
     return found
 
 
-def record_held_out(options: Options, folder: Path) -> Path:
-    """Record worlds that no training has seen."""
-    from sanawm_gym.envs.reference.record import RecordConfig, record
-
-    config = RecordConfig(
-        out=folder,
-        episodes=options.episodes,
-        seconds=options.seconds,
-        seed=options.record_seed,
-    )
-    return record(config)
-
-
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
-    if options.data is not None:
-        found, source = measure(options, options.data), str(options.data)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            found = measure(options, record_held_out(options, Path(folder)))
+    with tempfile.TemporaryDirectory() as folder:
+        data = recorded(
+            options.data,
+            Path(folder),
+            episodes=options.episodes,
+            seconds=options.seconds,
+            seed=options.record_seed,
+        )
+        found = measure(options, data)
+    source = str(data)
+    if options.data is None:
         source = f"recorded with seed {options.record_seed}"
     values = np.array([value for _, value in found])
     deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0

@@ -3,13 +3,19 @@
 Held-out reference drives are begun from one true second and continued along their true cameras.
 What is drawn is compared with what the simulator drew, beside two ways of foretelling without a
 model: the last true frame as it is, and the last true frame carried over the ground plane to the
-true pose. Further worlds may be named for comparison.
+true pose. `--compare` names further worlds, such as an earlier one, as a third.
 
 PSNR is taken where the start has shown the place already (pixels whose ray over the ground, or into
 the sky, falls into the last true frame) and over the whole picture. It rewards blur; so beside it
-stands a perceptual distance in the manner of LPIPS [Zhang 2018], here on the activations of the
-world's own video encoder: unit length over channels, squared difference, mean over places, summed
-over its two resolutions. The interval is one standard error over drives.
+stand two perceptual distances. One is in the manner of LPIPS [Zhang 2018], on the activations of
+the world's own video encoder: unit length over channels, squared difference, mean over places,
+summed over its two resolutions. The networks that LPIPS and DISTS rest on would have to be
+downloaded; this encoder is at hand, and it sees the road. It might be kind to what its own decoder
+draws, though, so the other one, 1 - MS-SSIM (`structure.py`), knows no world.
+
+Every drive counts with its mean over starts and seeds; the interval is one standard error over
+drives. The last rows give the world's gain over each other way, drive by drive, with its own error:
+the drives differ much more from each other than the ways do.
 
     python benchmarks/foresight.py --out results/foresight.json
 
@@ -20,7 +26,6 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +36,9 @@ import torch.nn.functional as F
 import tyro
 from autoencoder import psnr
 from jaxtyping import Bool, Float, UInt8
-from report import Report
+from reference_video import fitted, recorded, resized
+from report import Report, spread
+from structure import ms_ssim
 from torch import Tensor
 from tqdm import tqdm
 
@@ -44,6 +51,8 @@ from sanawm_gym.worldmodel.ground_warp import warp_over_ground
 HORIZONS = (1, 2)
 """Seconds ahead."""
 COPY, WARP = "last frame", "last frame over the ground"
+MEASURES = {"psnr_seen": 1, "psnr": 1, "distance": -1, "dissimilarity": -1}
+"""Figures, and whether more (1) or less (-1) of each is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +60,27 @@ class Options:
     """Which worlds foretell which drives.
 
     Attributes:
-        worlds: World models: bundled names, folders or hub ids, the first the one in question.
+        world: World model in question: a bundled name, a folder or a hub id.
+        compare: Further worlds for the same drives, such as an earlier bundled one; judged at the
+            picture size of the first.
         data: Dataset folder that no training has seen; recorded anew when not given.
         episodes: Drives recorded, or read from the beginning of the data, >= 2.
         seconds: Length of recorded drives [s], at least 3.
         starts: Starts a drive, evenly spread, >= 1.
         record_seed: Seed of the recording.
-        seed: Seed of the worlds' noise.
+        seeds: Repetitions with other noise of the worlds.
         threads: CPU threads of torch, >= 1.
         out: JSON file to write.
     """
 
-    worlds: tuple[str, ...] = ("drive",)
+    world: str = "drive"
+    compare: tuple[str, ...] = ()
     data: Path | None = None
     episodes: int = 32
     seconds: float = 10.0
     starts: int = 3
     record_seed: int = 90001
-    seed: int = 0
+    seeds: tuple[int, ...] = (0, 1, 2)
     threads: int = 1
     out: Path | None = None
 
@@ -85,19 +97,20 @@ class Moment:
     captions: list[str]
 
 
-def read(dataset: EpisodeDataset, episode: int, fps: int, starts: int) -> Moment:
-    """Evenly spread starts of a drive."""
+def read(dataset: EpisodeDataset, episode: int, world: WorldModel, starts: int) -> Moment:
+    """Evenly spread starts of a drive, as a world would see them."""
+    fps = round(world.fps)
     lead, ahead = fps + 1, fps * max(HORIZONS)
     total = dataset.episodes[episode].num_frames
     first = np.linspace(0, total - lead - ahead, starts).astype(int)
-    columns = dataset.columns(episode, names=["c2w", "intrinsics", "caption"])
-    frames = dataset.frames(episode)
+    columns = dataset.columns(episode, names=["c2w", "caption"])
+    frames, lens = fitted(dataset, episode, (world.width, world.height))
     poses = np.reshape(columns["c2w"], (-1, 4, 4))
     return Moment(
         lead=np.stack([frames[i : i + lead] for i in first]),
         ahead=np.stack([frames[i + lead : i + lead + ahead] for i in first]),
         poses=np.stack([poses[i : i + lead + ahead] for i in first]),
-        intrinsics=np.stack([columns["intrinsics"][i] for i in first]),
+        intrinsics=np.repeat(lens[None], starts, axis=0),
         captions=[str(columns["caption"][i]) for i in first],
     )
 
@@ -171,80 +184,117 @@ class Perception:
 
 
 def judge(
-    moment: Moment,
-    foretold: dict[str, UInt8[np.ndarray, "b f h w 3"]],
-    perceive: Callable[..., float],
-    fps: int,
-) -> dict[tuple[str, int], tuple[float, float, float]]:
-    """PSNR where seen, PSNR, perceptual distance of every way at every horizon."""
-    found = {}
+    moment: Moment, drawn: dict[str, list[UInt8[np.ndarray, "b f h w 3"]]], perceive: Perception
+) -> dict[str, dict[str, list[float]]]:
+    """Figures of every way, a list over the seeds it was drawn with."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    fps = moment.ahead.shape[1] // max(HORIZONS)
     for seconds in HORIZONS:
         frame = fps * seconds - 1
         span = slice(frame - 3, frame + 1)
         truth = moment.ahead[:, span]
         warped, shown = carried(moment, frame)
-        ways = {name: frames[:, span] for name, frames in foretold.items()}
-        ways[WARP] = warped
-        ways[COPY] = np.repeat(moment.lead[:, -1:], 4, axis=1)
+        ways = {name: [one[:, span] for one in frames] for name, frames in drawn.items()}
+        ways[WARP] = [warped]
+        ways[COPY] = [np.repeat(moment.lead[:, -1:], 4, axis=1)]
         for name, frames in ways.items():
-            seen = psnr(frames[shown], truth[shown])
-            found[name, seconds] = (seen, psnr(frames, truth), perceive(frames, truth))
+            for one in frames:
+                values = (
+                    psnr(one[shown], truth[shown]),
+                    psnr(one, truth),
+                    perceive(one, truth),
+                    1 - ms_ssim(one, truth),
+                )
+                for key, value in zip(MEASURES, values, strict=True):
+                    found[name][f"{key}_{seconds}s"].append(value)
     return found
 
 
-def measure(options: Options, data: Path) -> dict[str, dict[str, list[float]]]:
-    """Figures of every way, a list over drives each."""
-    worlds = {name: shared_world(name) for name in options.worlds}
-    first = worlds[options.worlds[0]]
+def measure(options: Options, data: Path) -> dict[str, dict[str, list[list[float]]]]:
+    """Figures of every way, a list over drives of lists over seeds each."""
+    worlds = {name: shared_world(name) for name in (options.world, *options.compare)}
+    first = worlds[options.world]
     fps, perceive = round(first.config.fps), Perception(first.autoencoder)
     dataset = EpisodeDataset(data, num_cached=1)
-    figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    figures: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     needed = fps * (1 + max(HORIZONS)) + 1
-    for info in tqdm(dataset.episodes[: options.episodes], unit="drive"):
+    for info in tqdm(dataset.episodes[: options.episodes], desc="foresight", unit="drive"):
         if info.num_frames < needed:
             continue
-        moment = read(dataset, info.index, fps, options.starts)
-        foretold = {name: foretell(world, moment, options.seed) for name, world in worlds.items()}
-        for (name, seconds), values in judge(moment, foretold, perceive, fps).items():
-            for key, value in zip(("psnr_seen", "psnr", "distance"), values, strict=True):
-                figures[name][f"{key}_{seconds}s"].append(value)
+        moment, drawn = read(dataset, info.index, first, options.starts), {}
+        for name, world in worlds.items():
+            own = read(dataset, info.index, world, options.starts)
+            pictures = [foretell(world, own, 1000 * seed) for seed in options.seeds]
+            drawn[name] = [resized(one, (first.width, first.height)) for one in pictures]
+        for name, found in judge(moment, drawn, perceive).items():
+            for key, values in found.items():
+                figures[name][key].append(values)
     if not figures:
         raise SystemExit(f"no drive of {data} has {needed} frames: record drives of 4 s or more")
     return figures
 
 
+def gains(
+    figures: dict[str, dict[str, list[list[float]]]], world: str
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """How much better a world is than each other way: mean over drives and its standard error."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name in figures:
+        if name == world:
+            continue
+        found[name] = {}
+        for key in figures[name]:
+            sign = MEASURES[key.rpartition("_")[0]]
+            ours, theirs = (
+                np.array([np.mean(values) for values in figures[way][key]]) for way in (world, name)
+            )
+            found[name][key] = mean_and_error(sign * (ours - theirs))
+    return found
+
+
+def held_out(options: Options, folder: Path) -> Path:
+    """The drives to foretell; recorded into the folder where none are given."""
+    length = {"episodes": options.episodes, "seconds": options.seconds}
+    return recorded(options.data, folder, **length, seed=options.record_seed)
+
+
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
-    if options.data is not None:
-        figures = measure(options, options.data)
-    else:
-        from sanawm_gym.envs.reference.record import RecordConfig, record
-
-        with tempfile.TemporaryDirectory() as folder:
-            config = RecordConfig(
-                out=Path(folder),
-                episodes=options.episodes,
-                seconds=options.seconds,
-                seed=options.record_seed,
-            )
-            figures = measure(options, record(config))
-    keys = [f"{key}_{s}s" for s in HORIZONS for key in ("psnr_seen", "psnr", "distance")]
-    names = [*options.worlds, WARP, COPY]
-    rows = [[name, *(_cell(figures[name][key]) for key in keys)] for name in names]
-    written: dict[str, Any] = {name: dict(figures[name]) for name in names}
-    drives = len(next(iter(figures[COPY].values())))
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(options, held_out(options, Path(folder)))
+    keys = [f"{key}_{s}s" for s in HORIZONS for key in MEASURES]
+    rows = []
+    for name in (options.world, *options.compare, WARP, COPY):
+        drives = {key: [float(np.mean(one)) for one in figures[name][key]] for key in keys}
+        rows.append([name, *(cell(*mean_and_error(drives[key])) for key in keys)])
+    won = gains(figures, options.world)
+    for name, found in won.items():
+        rows.append([f"gain over {name}", *(cell(*found[key], sign="+") for key in keys)])
+    count = len(figures[COPY][keys[0]])
+    by_seed = np.mean(figures[options.world]["psnr_1s"], axis=0)
     Report(
-        title=f"What comes next, {drives} held-out drives",
+        title=f"What comes next, {count} held-out drives",
         columns=["way", *(key.replace("_", " ") for key in keys)],
         rows=rows,
-        figures=written,
-        notes=["PSNR in dB, more is better; distance: less is better; mean ± standard error."],
+        figures={"ways": {name: dict(found) for name, found in figures.items()}, "gains": won},
+        notes=[
+            "PSNR in dB, more is better; distance and dissimilarity: less is better, of gains "
+            "always more; mean ± standard error over drives.",
+            f"PSNR 1 s ahead over {len(options.seeds)} seeds of noise: {spread(by_seed, 2)} dB.",
+        ],
     ).publish(options, options.out)
 
 
-def _cell(values: list[float]) -> str:
+def mean_and_error(values: Any) -> tuple[float, float]:
+    """Mean of drives and its standard error."""
     error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return f"{np.mean(values):.2f} ± {error:.2f}"
+    return float(np.mean(values)), float(error)
+
+
+def cell(mean: float, error: float, sign: str = "") -> str:
+    """Both, as they shall be read."""
+    digits = 2 if abs(mean) >= 2 else 3
+    return f"{mean:{sign}.{digits}f} ± {error:.{digits}f}"
 
 
 if __name__ == "__main__":
