@@ -31,8 +31,6 @@ _EXTRA_OF_PACKAGE = {
     "diffusers": "full",
     "transformers": "full",
     "openvino": "fast",
-    "onnx": "fast",
-    "onnxscript": "fast",
     "torchao": "fp4",
     "ray": "ray",
     "viser": "viz",

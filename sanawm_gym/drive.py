@@ -50,6 +50,10 @@ class DriveJob:
     """Video file to write (.mp4); folders on the way are made."""
     threads: int = 1
     """CPU threads of the world model, at least 1; more help only on idle cores."""
+    refine: bool = False
+    """Show what the world's refiner makes of the drawn pictures; slower."""
+    backend: Annotated[str, tyro.conf.arg(metavar="auto|plain|fused|openvino")] = "auto"
+    """Form in which the world steps; openvino needs the extra fast and seconds to compile."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -116,6 +120,8 @@ def drive(job: DriveJob) -> DriveReport:
         start=job.start,
         prompt=job.prompt,
         horizon=job.seconds,
+        refine=job.refine,
+        backend=job.backend,
     )
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)

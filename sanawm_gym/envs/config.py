@@ -31,8 +31,12 @@ class DriveConfig:
     """Torch device of the world model."""
     dtype: str = "auto"
     """`float32`, `bfloat16` or `auto`, which asks the processor."""
+    backend: str = "auto"
+    """`auto`, `plain`, `fused` or `openvino` (extra `fast`): the form in which the world steps."""
     sampler_steps: int | None = None
     """Denoising steps a decision, at least 1; None takes the world's own schedule."""
+    refine: bool = False
+    """Show what the world's refiner makes of the drawn pictures; costs time, see its card."""
     observation: str = "dict"
     """`dict` (camera and ego), `camera` (the picture alone) or `latent` (latent frame and ego)."""
     render_mode: str | None = None
@@ -41,7 +45,8 @@ class DriveConfig:
     """Put the raw frames of every decision and their poses into the info."""
     start: Any = None
     """Where the drive begins: the id of a start context, an image file, a picture (uint8 array
-    (h, w, 3)), a `StartContext`, or None for a bundled context drawn with the episode's seed."""
+    (h, w, 3)), a `StartContext`, or None for a bundled context drawn with the episode's seed; with
+    a prompt, drawn among those whose captions have most of it."""
     prompt: str | None = None
     """Description of the world; None takes the caption of the start context."""
     intrinsics: Intrinsics | Sequence[float] | NDArray[np.floating[Any]] | None = None
@@ -82,6 +87,8 @@ class DriveConfig:
                 f"sampler_steps: got {self.sampler_steps!r}, expected a whole number of at least "
                 "1; leave it out for the world's own schedule"
             )
+        if not isinstance(self.refine, bool):
+            raise ValueError(f"refine: got {self.refine!r}, expected True or False; give either")
         reward_terms(self.reward)
 
     @classmethod

@@ -22,7 +22,7 @@ from .config import DriveConfig
 from .info import HORIZON, WORLD_FAILURE
 from .reward import Motion, reward_terms, score
 from .start import Start, resolve_start
-from .state import DriveState, Episode, equal_cars, frame_poses
+from .state import DriveState, Episode, Readings, equal_cars, frame_poses
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,8 +83,9 @@ class DriveCore:
                     stride=self.world.frames_per_step,
                 )
             )
+        world = self._start_world(starts, seeds)
         return DriveState(
-            world=self._start_world(starts, seeds),
+            world=world,
             episodes=tuple(
                 self._episode(config, start, seed)
                 for config, start, seed in zip(configs, starts, seeds, strict=True)
@@ -93,6 +94,7 @@ class DriveCore:
             camera=np.stack([start.frames[-1] for start in starts]),
             decisions=np.zeros(len(starts), dtype=np.int64),
             distance=np.zeros(len(starts)),
+            perceived=self._perceive(world),
         )
 
     def advance(
@@ -130,6 +132,7 @@ class DriveCore:
             camera=frames[:, -1].copy(),
             decisions=state.decisions + 1,
             distance=state.distance + np.hypot(steps[..., X], steps[..., Y]).sum(axis=1),
+            perceived=self._perceive(world),
         )
         decision = Decision(
             frames=frames,
@@ -140,6 +143,12 @@ class DriveCore:
             reasons=_truncation_reasons(following),
         )
         return following, decision
+
+    def _perceive(self, world: WorldState) -> tuple[Readings | None, ...]:
+        """What the world reads off its newest pictures, all rows together."""
+        if self.world.heads is None:
+            return (None,) * world.batch_size
+        return tuple(self.world.perceive(world).rows())
 
     def _episode(self, config: DriveConfig, start: Start, seed: int) -> Episode:
         fx, fy, cx, cy = start.intrinsics.tolist()

@@ -75,6 +75,8 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
     | `intrinsics` | fx, fy, cx, cy of the observed picture [px] |
     | `reward_terms` | named parts of the reward |
     | `truncation_reason` | empty, `horizon` or `world_failure` |
+    | `perceived` | what a world with heads reads off the observed picture: mean and deviation of |
+    |   | every one of `worldmodel.heads.QUANTITIES`; absent in worlds without heads |
     | `frames`, `frame_poses` | raw frames of the decision, with `frames_in_info=True` |
     | `start`, `prompt`, `world_seed` | after a reset only |
 

@@ -28,6 +28,7 @@ def step_info(
     intrinsics: Float64[np.ndarray, " 4"],
     reward_terms: Mapping[str, float],
     truncation_reason: str = "",
+    perceived: Mapping[str, Mapping[str, float]] | None = None,
     frames: UInt8[np.ndarray, "f h w 3"] | None = None,
     frame_poses: Float64[np.ndarray, "f 4 4"] | None = None,
 ) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def step_info(
         intrinsics: fx, fy, cx, cy of the observed picture [px].
         reward_terms: Named parts of the reward; zeros after a reset.
         truncation_reason: Empty, `horizon` or `world_failure`.
+        perceived: Mean and deviation of what a world with heads reads off the observed picture.
         frames: Raw frames of the decision, where asked for.
         frame_poses: `world_from_camera` of those frames [m].
 
@@ -57,6 +59,8 @@ def step_info(
         "reward_terms": {name: float(value) for name, value in reward_terms.items()},
         "truncation_reason": truncation_reason,
     }
+    if perceived is not None:
+        info["perceived"] = {name: dict(reading) for name, reading in perceived.items()}
     if frames is not None and frame_poses is not None:
         info["frames"] = np.array(frames)
         info["frame_poses"] = np.array(frame_poses)

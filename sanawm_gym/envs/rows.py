@@ -153,6 +153,7 @@ class DriveRows:
             "distance": state.distance,
             "vehicle_state": state.vehicle,
             "intrinsics": np.array(episode.intrinsics),
+            "perceived": state.perceived,
         }
         if decision is None:
             return step_info(
@@ -250,6 +251,8 @@ def _core_of(config: DriveConfig) -> DriveCore:
             device=config.device,
             dtype=config.dtype,
             sampler_steps=config.sampler_steps,
+            refine=config.refine,
+            backend=config.backend,
         )
     )
 

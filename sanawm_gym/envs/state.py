@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
@@ -21,6 +22,9 @@ from sanawm_gym.vehicle import YAW, VehicleConfig, X, Y
 from sanawm_gym.worldmodel.world_state import WorldState
 
 from .reward import RewardTerm
+
+Readings: TypeAlias = dict[str, dict[str, float]]
+"""Mean and deviation by quantity (`worldmodel.heads.QUANTITIES`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,8 @@ class DriveState:
     """Decisions made since the reset."""
     distance: Float64[np.ndarray, " b"]
     """Way driven since the reset [m]."""
+    perceived: tuple[Readings | None, ...]
+    """What the world reads off every row's newest picture; None in worlds without heads."""
 
     @property
     def num_rows(self) -> int:
@@ -77,6 +83,7 @@ class DriveState:
             camera=self.camera[index],
             decisions=self.decisions[index],
             distance=self.distance[index],
+            perceived=tuple(self.perceived[row] for row in index),
         )
 
     @classmethod
@@ -91,6 +98,7 @@ class DriveState:
             camera=np.concatenate([state.camera for state in states]),
             decisions=np.concatenate([state.decisions for state in states]),
             distance=np.concatenate([state.distance for state in states]),
+            perceived=tuple(readings for state in states for readings in state.perceived),
         )
 
     def select_row(self, row: int) -> DriveRow:
@@ -103,6 +111,7 @@ class DriveState:
             )[0, 0],
             decisions=int(self.decisions[row]),
             distance=float(self.distance[row]),
+            perceived=self.perceived[row],
         )
 
     def latent(self) -> Float32[np.ndarray, "b c h w"]:
@@ -124,6 +133,8 @@ class DriveRow:
     """Decisions made since the reset."""
     distance: float
     """Way driven since the reset [m]."""
+    perceived: Readings | None
+    """What the world reads off the newest picture."""
 
 
 def equal_cars(episodes: Sequence[Episode]) -> list[list[int]]:

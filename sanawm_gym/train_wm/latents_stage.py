@@ -10,22 +10,25 @@ One file a clip, written whole or not at all; a second run writes only what is m
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from sanawm_gym.episodes import EpisodeDataset
+from sanawm_gym.episodes import EpisodeInfo
 from sanawm_gym.train_wm.frames import to_signed
 from sanawm_gym.train_wm.official_cache import OfficialClip, write_shard
+from sanawm_gym.train_wm.recording import ReadingConfig, Recording
+from sanawm_gym.train_wm.run_record import RunRecord, describe_config, hash_input
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoderConfig
 from sanawm_gym.worldmodel.folder import load_weights, read_config, read_json, write_json
 from sanawm_gym.worldmodel.ground_warp import warped_clip
@@ -47,10 +50,12 @@ class LatentsStageConfig:
     official: Path | None = None
     """Folder for the same clips in the published zip/npz layout (`official_cache`), from which the
     stages after this one read as well; None writes none."""
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    """Size and clock of the pictures, and how much damage is borne; those of the ``vae`` stage."""
     later_starts: int = 2
     """Further clips an episode, begun at evenly spread frames."""
     later_frames: int = 61
-    """Raw frames of each further clip."""
+    """Raw frames of each further clip, a multiple of the temporal stride plus one."""
     held_out: float = 0.05
     """Share of the episodes, the last ones, marked as held out."""
     device: str = "cpu"
@@ -70,58 +75,113 @@ def load_autoencoder(folder: Path, device: str | torch.device = "cpu") -> VideoA
 
 @torch.no_grad()
 def run_latents_stage(config: LatentsStageConfig) -> None:
-    """Encode whatever is missing, then write the index."""
+    """Encode whatever is missing, then write the index.
+
+    Raises:
+        ValueError: If the recording does not fit the autoencoder, too much of it is damaged or
+            ``out`` holds clips that were made otherwise.
+    """
     torch.set_num_threads(config.threads)
     model = load_autoencoder(config.autoencoder, config.device)
-    stride = model.config.temporal_stride
-    dataset = EpisodeDataset(config.data)
+    config.reading.check_stride(model.config.spatial_stride)
+    if (config.later_frames - 1) % model.config.temporal_stride:
+        raise ValueError(
+            f"later_frames is {config.later_frames}, expected a multiple of the temporal stride "
+            f"{model.config.temporal_stride} plus one"
+        )
+    recording = Recording(config.data, config.reading)
     config.out.mkdir(parents=True, exist_ok=True)
-    total = len(dataset.episodes)
-    num_held_out = max(1, round(config.held_out * total))
-    index = []
-    for episode in tqdm(range(total), unit="episode", desc="encoding"):
-        num_frames = dataset.episodes[episode].num_frames
-        whole = (num_frames - 1) // stride * stride + 1
-        spans = [(0, whole)]
-        for part in range(1, config.later_starts + 1):
-            start = part * (whole - config.later_frames) // (config.later_starts + 1)
-            if whole >= config.later_frames:
-                spans.append((start, config.later_frames))
-        missing = [s for s in spans if not (config.out / _clip_name(episode, s[0])).exists()]
-        frames = dataset.frames(episode, 0, num_frames) if missing else None
-        columns = dataset.columns(episode, 0, num_frames, ["c2w", "intrinsics", "caption"])
-        for start, length in spans:
-            name = _clip_name(episode, start)
-            index.append(
-                {
-                    "file": name,
-                    "caption": str(columns["caption"][0]),
-                    "held_out": episode >= total - num_held_out,
-                }
-            )
-            if frames is None or (start, length) not in missing:
-                continue
-            clip = to_signed(frames[start : start + length])[None].to(config.device)
-            poses = np.asarray(columns["c2w"], dtype=np.float64)[start : start + length]
-            lens = torch.tensor(np.asarray(columns["intrinsics"])[start]).double()
-            path = torch.from_numpy(poses.reshape(-1, 4, 4).copy())
-            latents, warped = _encode(model, clip, path, lens, config)
-            write_clip(
-                config.out / name,
-                {
-                    "latents": latents.half().cpu(),
-                    "warped": warped.half().cpu(),
-                    "poses": path,
-                    "intrinsics": lens,
-                },
-            )
+    _begin_run(config)
+    index: list[dict[str, Any]] = []
+    train, held_out = recording.split(config.held_out)
+    for place, info in enumerate(tqdm(train + held_out, unit="episode", desc="encoding")):
+        index += [
+            {"file": file, "caption": info.caption, "held_out": place >= len(train)}
+            for file in _encode_drive(model, recording, info, config)
+        ]
     write_json(
         config.out / "latents.json",
-        {"temporal_stride": stride, "spatial_stride": model.config.spatial_stride, "clips": index},
+        {
+            "temporal_stride": model.config.temporal_stride,
+            "spatial_stride": model.config.spatial_stride,
+            "picture": config.reading.picture,
+            "fps": config.reading.fps,
+            "clips": index,
+        },
     )
     print(f"wrote {len(index)} clips of latents to {config.out}")
+    recording.conclude(config.out)
     if config.official is not None:
         _write_official(config.official, config.out, index, model.config.spatial_stride)
+
+
+def _begin_run(config: LatentsStageConfig) -> None:
+    """Describe the run, unless its folder holds clips that do not go with it.
+
+    Raises:
+        ValueError: If they were made with another autoencoder, of another size or another clock.
+    """
+    weights = (config.autoencoder / "autoencoder.safetensors").read_bytes()
+    digests = {
+        "data": hash_input(config.data),
+        "autoencoder": hashlib.sha256(weights).hexdigest(),
+    }
+    record = RunRecord(describe_config(config), digests)
+    path = config.out / "run.json"
+    if path.is_file():
+        then = read_json(path)
+        now = [record.config["reading"][name] for name in ("picture", "fps")]
+        reading = then.get("config", {}).get("reading", {})
+        made = [reading.get(name) for name in ("picture", "fps")]
+        if now != made or digests["autoencoder"] != then.get("data", {}).get("autoencoder"):
+            raise ValueError(
+                f"{config.out} holds latents made with picture and fps {made}"
+                f"{'' if now != made else ' and another autoencoder'}, got {now}: choose another "
+                "out, or delete it to encode anew"
+            )
+    write_json(path, record.describe(torch.device(config.device), num_processes=1))
+
+
+def _encode_drive(
+    model: VideoAutoencoder, recording: Recording, info: EpisodeInfo, config: LatentsStageConfig
+) -> list[str]:
+    """Write the clips of a drive that are missing; the names of all, none if it is damaged."""
+    spans = _spans(recording.num_frames(info), model.config.temporal_stride, config)
+    files = [_clip_name(info.index, start) for start, _ in spans]
+    missing = [i for i, file in enumerate(files) if not (config.out / file).exists()]
+    if not missing:
+        return files
+    cameras = recording.cameras(info)
+    frames = None if cameras is None else recording.frames(info)
+    if cameras is None or frames is None:
+        return []
+    lens = torch.from_numpy(cameras.intrinsics)
+    for i in missing:
+        span = slice(spans[i][0], sum(spans[i]))
+        clip = to_signed(frames[span])[None].to(config.device)
+        path = torch.from_numpy(cameras.poses[span].copy())
+        latents, warped = _encode(model, clip, path, lens, config)
+        write_clip(
+            config.out / files[i],
+            {
+                "latents": latents.half().cpu(),
+                "warped": warped.half().cpu(),
+                "poses": path,
+                "intrinsics": lens,
+            },
+        )
+    return files
+
+
+def _spans(num_frames: int, stride: int, config: LatentsStageConfig) -> list[tuple[int, int]]:
+    """First frame and length of the clips of a drive: the whole of it, then later starts."""
+    whole = (num_frames - 1) // stride * stride + 1
+    spans = [(0, whole)]
+    for part in range(1, config.later_starts + 1):
+        start = part * (whole - config.later_frames) // (config.later_starts + 1)
+        if whole >= config.later_frames:
+            spans.append((start, config.later_frames))
+    return spans
 
 
 def _encode(
@@ -178,6 +238,12 @@ def _clip_name(episode: int, start: int) -> str:
     return f"clip-{episode:06d}-{start:05d}.safetensors"
 
 
+def clip_place(name: str) -> tuple[int, int]:
+    """Episode of a clip and its first raw frame there, from the name of its file."""
+    _, episode, start = Path(name).stem.split("-")
+    return int(episode), int(start)
+
+
 def write_clip(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write a clip's file whole or not at all."""
     partial = path.with_suffix(".partial")
@@ -190,9 +256,9 @@ class LatentClip:
     """One encoded clip: t latent frames and the s (t - 1) + 1 raw cameras they came from."""
 
     latents: torch.Tensor
-    """float16 (t, c, y, x), normalised."""
+    """(t, c, y, x), normalised; float16 in our own layout."""
     warped: torch.Tensor
-    """float16 (t, c, y, x), the picture before each latent frame carried over the ground to it,
+    """(t, c, y, x), the picture before each latent frame carried over the ground to it,
     encoded (see `worldmodel.ground_warp`); the first is zero."""
     poses: torch.Tensor
     """float64 (f, 4, 4) world_from_camera of every raw frame [m]."""
@@ -207,16 +273,23 @@ class LatentClip:
     """As `warped`, of the pictures that were drawn."""
 
 
+def _read_clip(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"cannot read {path} ({error}): delete it and make it again") from error
+
+
 def load_clip(path: Path, caption: str, drawn: Path | None = None) -> LatentClip:
     """Read one clip, and what a network drew in its place if there is such a file.
 
     Raises:
-        ValueError: If the drawn clip has another shape than the true one.
+        ValueError: If a file is damaged or the drawn clip has another shape than the true one.
     """
-    clip = LatentClip(caption=caption, **load_file(path))
+    clip = LatentClip(caption=caption, **_read_clip(path))
     if drawn is None:
         return clip
-    other = load_file(drawn)
+    other = _read_clip(drawn)
     if other["latents"].shape != clip.latents.shape:
         raise ValueError(
             f"{drawn} holds {tuple(other['latents'].shape)}, expected {tuple(clip.latents.shape)} "
@@ -226,19 +299,30 @@ def load_clip(path: Path, caption: str, drawn: Path | None = None) -> LatentClip
 
 
 def load_latent_clips(
-    folder: Path, rollouts: Sequence[Path] = ()
+    folder: Path, rollouts: Sequence[Path] = (), *, picture: tuple[int, int] | None = None
 ) -> tuple[list[LatentClip], list[LatentClip]]:
     """Training clips and held-out clips of a folder written by the ``latents`` stage.
+
+    Their files are mapped into memory, not read: what is never drawn is never loaded, and the
+    system takes pages back when it needs room.
 
     Args:
         folder: The clips.
         rollouts: What networks drew in place of some of them, from the ``rollouts`` stage; of a
             clip that several have drawn the last one counts.
+        picture: Height and width that the pictures must have had [px]; None takes any.
 
     Raises:
-        ValueError: If one of the two parts is empty or the rollouts do not belong to the clips.
+        ValueError: If one of the two parts is empty, a file is damaged, the rollouts do not belong
+            to the clips or the pictures had another size.
     """
     index = read_json(folder / "latents.json")
+    encoded = tuple(index.get("picture", picture or ()))  # not said by older versions
+    if picture is not None and encoded != picture:
+        raise ValueError(
+            f"{folder} holds latents of pictures of {encoded[0]}x{encoded[1]}, got picture "
+            f"{picture[0]}x{picture[1]}: give the size they were encoded at"
+        )
     names = {entry["file"] for entry in index["clips"]}
     drawn: dict[str, Path] = {}
     for other in rollouts:

@@ -6,16 +6,26 @@ from collections.abc import Callable
 from typing import Any
 
 from sanawm_gym.train_wm.autoencoder_stage import AutoencoderStageConfig, run_autoencoder_stage
+from sanawm_gym.train_wm.average_stage import AverageStageConfig, run_average_stage
 from sanawm_gym.train_wm.bundle_stage import BundleStageConfig, run_bundle_stage
 from sanawm_gym.train_wm.clip_stage import (
     BidirectionalStageConfig,
     ChunkCausalStageConfig,
     run_clip_stage,
 )
+from sanawm_gym.train_wm.distill_stage import DistillStageConfig, run_distill_stage
+from sanawm_gym.train_wm.drafts_stage import DraftsStageConfig, run_drafts_stage
+from sanawm_gym.train_wm.heads_stage import HeadsStageConfig, run_heads_stage
 from sanawm_gym.train_wm.latents_stage import LatentsStageConfig, run_latents_stage
+from sanawm_gym.train_wm.ode_stage import OdeStageConfig, run_ode_stage
+from sanawm_gym.train_wm.refiner_stage import RefinerStageConfig, run_refiner_stage
 from sanawm_gym.train_wm.rollouts_stage import RolloutsStageConfig, run_rollouts_stage
 from sanawm_gym.train_wm.self_forcing_stage import SelfForcingStageConfig, run_self_forcing_stage
 from sanawm_gym.train_wm.stream_stage import StreamStageConfig, run_stream_stage
+from sanawm_gym.train_wm.trajectories_stage import (
+    TrajectoriesStageConfig,
+    run_trajectories_stage,
+)
 
 STAGES: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "vae": (AutoencoderStageConfig, run_autoencoder_stage),
@@ -25,6 +35,13 @@ STAGES: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "streaming": (StreamStageConfig, run_stream_stage),
     "rollouts": (RolloutsStageConfig, run_rollouts_stage),
     "self-forcing": (SelfForcingStageConfig, run_self_forcing_stage),
+    "average": (AverageStageConfig, run_average_stage),
+    "trajectories": (TrajectoriesStageConfig, run_trajectories_stage),
+    "ode": (OdeStageConfig, run_ode_stage),
+    "distill": (DistillStageConfig, run_distill_stage),
+    "drafts": (DraftsStageConfig, run_drafts_stage),
+    "refiner": (RefinerStageConfig, run_refiner_stage),
+    "heads": (HeadsStageConfig, run_heads_stage),
     "bundle": (BundleStageConfig, run_bundle_stage),
 }
 """In the order of the recipe. A small world may go from ``latents`` to ``streaming`` directly."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .config import SanaWMConfig
@@ -26,6 +26,11 @@ from .precision import RMSNorm
 from .state import AttentionState
 
 NORM_EPS = 1e-5
+
+
+def only_rows(x: Float[Tensor, "b t s c"], rows: Bool[Tensor, " b"] | None) -> Tensor:
+    """Zero what does not belong to the rows; None is all of them."""
+    return x if rows is None else torch.where(rows[:, None, None, None], x, 0.0)
 
 
 class AttentionOutput(NamedTuple):
@@ -89,11 +94,12 @@ class SelfAttention(nn.Module):
         a: Float[Tensor, "b t s c"],
         main: Float[Tensor, "b t s h d"],
         camera: Float[Tensor, "b t s h d"] | None,
+        known: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b t s c"]:
-        """Add the branches, gate and project them."""
+        """Add the branches, gate and project them; the camera's only in the rows that know it."""
         mixed = main.flatten(-2)
         if camera is not None:
-            mixed = mixed + self.out_proj_cam(camera.flatten(-2).to(a.dtype))
+            mixed = mixed + only_rows(self.out_proj_cam(camera.flatten(-2).to(a.dtype)), known)
         gate = F.silu(self.output_gate(a).to(mixed.dtype))
         out: Tensor = self.proj((mixed * gate).to(a.dtype))
         return out

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .attention import AttentionOutput
+from .attention import AttentionOutput, only_rows
 from .config import SanaWMConfig
 from .cross_attention import CrossAttention
 from .embed import PatchEmbed, modulate
@@ -86,7 +86,7 @@ class Block(nn.Module):
         attention = self._attend(modulate(x, shift, scale), frames, state)
         x = torch.addcmul(x, gate[:, :, None], attention.out)
         if plucker is not None:
-            x = x + self._inject(plucker)
+            x = x + only_rows(self._inject(plucker), frames.known)
         x = x + self.cross_attn(x, *prompt)
         left = None if state is None else state.mlp_left
         mlp, h = self.mlp(modulate(x, shift_mlp, scale_mlp), frames.grid, frames.chunks, left)

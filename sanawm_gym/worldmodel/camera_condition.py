@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .config import SanaWMConfig
@@ -36,12 +36,15 @@ class CameraCondition:
         plucker: Packed map with translations in camera units, or None to leave that branch out.
         warped: Latents of the last picture as these cameras would see it, for networks with
             `warp_condition`; zero where there is no last picture.
+        known: Rows whose camera the network is told. Both camera branches are left out of the
+            others, as without a condition. None tells all of them.
     """
 
     world_from_camera: Float[Tensor, "b t 4 4"]
     intrinsics: Float[Tensor, "b t 4"]
     plucker: Float[Tensor, "b p t h w"] | None
     warped: Float[Tensor, "b c t h w"] | None = None
+    known: Bool[Tensor, " b"] | None = None
 
     def frames(self, start: int, stop: int) -> CameraCondition:
         """The condition of latent frames start ... stop - 1."""
@@ -50,6 +53,7 @@ class CameraCondition:
             intrinsics=self.intrinsics[:, start:stop],
             plucker=None if self.plucker is None else self.plucker[:, :, start:stop],
             warped=None if self.warped is None else self.warped[:, :, start:stop],
+            known=self.known,
         )
 
     def select(self, indices: Sequence[int] | Tensor) -> CameraCondition:
@@ -67,6 +71,7 @@ class CameraCondition:
             intrinsics=function(self.intrinsics),
             plucker=None if self.plucker is None else function(self.plucker),
             warped=None if self.warped is None else function(self.warped),
+            known=None if self.known is None else function(self.known),
         )
 
     @staticmethod
@@ -74,12 +79,15 @@ class CameraCondition:
         """Stack the rows of several conditions; all must have the same maps."""
         pluckers = [c.plucker for c in conditions if c.plucker is not None]
         warped = [c.warped for c in conditions if c.warped is not None]
-        assert len(pluckers) in (0, len(conditions)) and len(warped) in (0, len(conditions))
+        known = [c.known for c in conditions if c.known is not None]
+        for maps in (pluckers, warped, known):
+            assert len(maps) in (0, len(conditions))
         return CameraCondition(
             world_from_camera=torch.cat([c.world_from_camera for c in conditions]),
             intrinsics=torch.cat([c.intrinsics for c in conditions]),
             plucker=torch.cat(pluckers) if pluckers else None,
             warped=torch.cat(warped) if warped else None,
+            known=torch.cat(known) if known else None,
         )
 
     def frames_as_rows(self) -> CameraCondition:
@@ -88,11 +96,13 @@ class CameraCondition:
         def as_rows(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.transpose(1, 2).flatten(0, 1)[:, :, None]
 
+        num_frames = self.intrinsics.shape[1]
         return CameraCondition(
             world_from_camera=self.world_from_camera.flatten(0, 1)[:, None],
             intrinsics=self.intrinsics.flatten(0, 1)[:, None],
             plucker=as_rows(self.plucker),
             warped=as_rows(self.warped),
+            known=None if self.known is None else self.known.repeat_interleave(num_frames),
         )
 
 

@@ -69,7 +69,7 @@ class GDNAttention(SelfAttention):
         camera, camera_key, moved = None, None, None
         if frames.rays is not None:
             camera, camera_key, moved = self._camera(a, frames, strength, decay, state, memory)
-        out = self.combine(a, main, camera)
+        out = self.combine(a, main, camera, frames.known)
         if state is None or frames.keep == "nothing":
             return AttentionOutput(out, None, None)
         keys = _Tails(state.key_tail, key, frames)
@@ -83,11 +83,15 @@ class GDNAttention(SelfAttention):
         )
         if frames.keep == "last":
             return AttentionOutput(out, last, None)
-        assert moved is not None
+        camera_matrix = (
+            state.camera_matrix.repeat_interleave(a.shape[1], dim=0)
+            if moved is None
+            else moved.before.flatten(0, 1)
+        )
         every = GDNState(
             matrix=numerator.before.flatten(0, 1),
             mass=mass.before.flatten(0, 1),
-            camera_matrix=moved.before.flatten(0, 1),
+            camera_matrix=camera_matrix,
             key_tail=keys.before,
             camera_key_tail=camera_keys.before,
         )
@@ -190,6 +194,7 @@ class _Tails:
         self._reach = past.shape[1]
         self._num_frames = sum(frames.chunks)
         # Without a camera its keys do not exist; the past stays as it was.
+        self._stays = new is None
         self._extended = past if new is None else torch.cat([past.to(new.dtype), new], dim=1)
 
     @property
@@ -200,6 +205,6 @@ class _Tails:
     @property
     def before(self) -> Tensor:
         """The frames before each frame, with rows (b t)."""
-        starts = range(self._num_frames)
+        starts = [0 if self._stays else frame for frame in range(self._num_frames)]
         windows = [self._extended[:, i : i + self._reach] for i in starts]
         return torch.stack(windows, dim=1).flatten(0, 1)

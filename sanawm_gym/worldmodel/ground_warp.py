@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .autoencoder import VideoAutoencoder
+from .engine import FrameCodec
 from .precision import exact
 
 MIN_CAMERA_HEIGHT_M = 0.1
@@ -64,17 +65,19 @@ def warp_over_ground(
     u = torch.arange(width, dtype=lens.dtype, device=lens.device) + 0.5
     v = torch.arange(height, dtype=lens.dtype, device=lens.device)[:, None] + 0.5
     x, y = torch.broadcast_tensors((u - cx) / fx, (v - cy) / fy)
-    rays = torch.stack([x, y, torch.ones_like(x)], dim=-1).flatten(1, 2)[:, None]
-    moved = (poses[..., :3, 3] - seen_from[:, None, :3, 3]).to(lens)
+    # Coordinates are planes of pixels: matrices multiply from the left, once for all pixels.
+    rays = torch.stack([x, y, torch.ones_like(x)], dim=1).flatten(2)[:, None]
+    moved = (poses[..., :3, 3:] - seen_from[:, None, :3, 3:]).to(lens)
     rotation, before = (pose[..., :3, :3].to(lens) for pose in (poses, seen_from[:, None]))
-    camera_height = poses[..., None, 2:3, 3].to(lens)
+    camera_height = poses[..., 2:3, 3:].to(lens)
     with exact(lens.device):
-        direction = rays @ rotation.transpose(-1, -2)
-        w = (-direction[..., 2:]).clamp_min(0) / camera_height
-        seen = (direction + w * moved[..., None, :]) @ before
-    depth = seen[..., 2].clamp_min(_NEAREST)
-    columns = (fx * seen[..., 0] / depth + cx) * (2 / width) - 1
-    rows = (fy * seen[..., 1] / depth + cy) * (2 / height) - 1
+        to_before = before.transpose(-1, -2)
+        down = -(rotation[..., 2:, :] @ rays)
+        w = down.clamp_min(0) / camera_height
+        seen = (to_before @ rotation) @ rays + (to_before @ moved) * w
+    depth = seen[:, :, 2].clamp_min(_NEAREST)
+    columns = (fx * seen[:, :, 0] / depth + cx) * (2 / width) - 1
+    rows = (fy * seen[:, :, 1] / depth + cy) * (2 / height) - 1
     places = torch.stack([columns, rows], dim=-1)
     drawn = F.grid_sample(
         picture[:, None].expand(-1, num_poses, -1, -1, -1).flatten(0, 1),
@@ -96,7 +99,7 @@ def fine_detail(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 def warped_latent(
-    autoencoder: VideoAutoencoder,
+    autoencoder: FrameCodec,
     picture: Float[Tensor, "b 3 h w"],
     seen_from: Float[Tensor, "b 4 4"],
     poses: Float[Tensor, "b s 4 4"],
@@ -119,7 +122,7 @@ def warped_latent(
         picture = crisp.clamp(-1.0, 1.0)
     places = (x.to(picture.device) for x in (seen_from, poses, intrinsics))
     drawn = warp_over_ground(picture, *places).transpose(1, 2)
-    return autoencoder.encode_group(drawn.to(autoencoder.encoder.patch.weight.dtype)).float()
+    return autoencoder.encode_group(drawn).float()
 
 
 def warped_clip(

@@ -4,11 +4,13 @@ One set of weights, three ways to run it: `forward` on a whole clip (bidirection
 `step` on the next chunk of a stream with an explicit state, and `unroll`, the clip form of many
 steps at once that training uses. [SANA-WM, arXiv 2605.15178.]
 
-Axes: b clips, c latent channels, t latent frames, h rows, w columns, l text tokens.
+Axes: b clips, c latent channels, t latent frames, h rows, w columns, l text tokens, s tokens of a
+frame, e channels of a token.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,11 +24,12 @@ from .chunks import Mode, chunk_sizes
 from .config import SanaWMConfig
 from .cross_attention import TextContext
 from .embed import CaptionEmbed, FinalLayer, PatchEmbed, TimestepEmbed, tokens
+from .empty_state import empty_state
 from .flow import NUM_TIMESTEPS, velocity_of
 from .frame_pass import FramePass, Keep, build_pass
 from .initialise import initialise
 from .precision import RMSNorm, exact
-from .state import BlockState, GDNState, SanaWMState, WindowState
+from .state import BlockState, SanaWMState
 
 
 class Unrolled(NamedTuple):
@@ -36,11 +39,22 @@ class Unrolled(NamedTuple):
         velocity: As repeated steps would have given it.
         states_before: State before each frame, rows (b t), in that frame's origin.
         state_after: State after the last frame, in the last frame's origin.
+        features: What the last block left of every token, as `remember` gives it.
     """
 
     velocity: Float[Tensor, "b c t h w"]
     states_before: SanaWMState
     state_after: SanaWMState
+    features: Float[Tensor, "b t s e"]
+
+
+class _Passed(NamedTuple):
+    """What one pass through all blocks leaves."""
+
+    velocity: Float[Tensor, "b c t h w"]
+    features: Float[Tensor, "b t s e"]
+    last: tuple[BlockState, ...]
+    every: tuple[BlockState, ...]
 
 
 class SanaWM(nn.Module):
@@ -125,7 +139,7 @@ class SanaWM(nn.Module):
         chunks = chunk_sizes(x.shape[2], self.config, mode)
         with exact(x.device):
             frames = build_pass(x, camera, self.config, chunks)
-        return self._run(x, timestep, text, camera, frames, None)[0]
+        return self._run(x, timestep, text, camera, frames, None).velocity
 
     def initial_state(
         self,
@@ -135,50 +149,9 @@ class SanaWM(nn.Module):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> SanaWMState:
-        """State of streams that have seen nothing.
-
-        Args:
-            batch: Rows.
-            height: Rows of the latent grid.
-            width: Columns of the latent grid.
-            device: Of the tensors.
-            dtype: Of what is not kept in float32; default the network's.
-        """
-        config = self.config
+        """State of streams that have seen nothing, by default in the network's dtype."""
         kept = self.dtype if dtype is None else dtype
-        exact = torch.promote_types(kept, torch.float32)
-        size, heads, dim = height * width, config.num_attention_heads, config.head_dim
-
-        def zeros(*shape: int, dtype: torch.dtype = kept) -> Tensor:
-            return torch.zeros(batch, *shape, device=device, dtype=dtype)
-
-        slots = config.sink_frames + max(config.num_recent_frames, 0)
-        tail = (config.conv_kernel_size - 1, size, config.hidden_size)
-        blocks = []
-        for i in range(config.num_layers):
-            attention: GDNState | WindowState
-            if config.is_softmax_block(i):
-                window = [zeros(slots, size, heads, dim) for _ in range(4)]
-                attention = WindowState(
-                    key=window[0], value=window[1], camera_key=window[2], camera_value=window[3]
-                )
-            else:
-                attention = GDNState(
-                    matrix=zeros(heads, dim, dim, dtype=exact),
-                    mass=zeros(heads, dim, 1, dtype=exact),
-                    camera_matrix=zeros(heads, dim, dim, dtype=exact),
-                    key_tail=zeros(*tail),
-                    camera_key_tail=zeros(*tail),
-                )
-            left = zeros(size, config.hidden_size)
-            blocks.append(BlockState(attention=attention, mlp_left=left))
-        return SanaWMState(
-            config=config,
-            grid=(height, width),
-            frame_index=zeros(dtype=torch.long),
-            num_chunks=zeros(dtype=torch.long),
-            blocks=tuple(blocks),
-        )
+        return empty_state(self.config, batch, (height, width), device, kept)
 
     def step(
         self,
@@ -203,14 +176,25 @@ class SanaWM(nn.Module):
             state: Memory of the streams.
             update_state: Return the memory that includes this chunk.
         """
-        self._check_rows(x, text, state)
         keep: Keep = "last" if update_state else "nothing"
-        with exact(x.device):
-            frames = build_pass(x, camera, self.config, (x.shape[2],), state=state, keep=keep)
-        velocity, last, _ = self._run(x, timestep, text, camera, frames, state)
-        if not update_state:
-            return velocity, state
-        return velocity, self._advance(state, last, state.frame_index + x.shape[2], 1)
+        passed, after = self._run_chunk(x, timestep, text, camera, state, keep)
+        return passed.velocity, after
+
+    def remember(
+        self,
+        x: Float[Tensor, "b c n h w"],
+        text: TextContext,
+        camera: CameraCondition | None,
+        state: SanaWMState,
+    ) -> tuple[Float[Tensor, "b n s e"], SanaWMState]:
+        """The clean pass: make a finished chunk part of each stream's memory.
+
+        As `step` at timestep 0 with `update_state=True`, but in place of the velocity, which says
+        nothing there, comes what the last block left of every token: what `Heads` read.
+        """
+        clean = torch.zeros(x.shape[0], x.shape[2], device=x.device)
+        passed, after = self._run_chunk(x, clean, text, camera, state, "last")
+        return passed.features, after
 
     def unroll(
         self,
@@ -239,7 +223,8 @@ class SanaWM(nn.Module):
             transport: Maps coordinates of the origin before each frame to its own, metres.
 
         Raises:
-            ValueError: If the network's chunks are not single frames or its window is unlimited.
+            ValueError: If the network's chunks are not single frames or its window is unlimited, or
+                it has a shifted sink and the origin does not move.
         """
         config = self.config
         if config.chunk_size != 1 or config.first_chunk_size != 1 or config.recent_chunks < 0:
@@ -248,36 +233,34 @@ class SanaWM(nn.Module):
                 f"num_cached_chunks={config.num_cached_chunks}; unroll needs uniform chunks of 1 "
                 "and a limited window."
             )
+        if config.shifted_sink and transport is None:
+            raise ValueError(
+                "got no transport, but the network has shifted_sink, which travels with the "
+                "origin; expected the transport that `moving_camera` gives."
+            )
         self._check_rows(x, text, state)
         num_frames = x.shape[2]
-        chunks = (1,) * num_frames
         with exact(x.device):
             frames = build_pass(
-                x, camera, config, chunks, state=state, keep="every", transport=transport
+                x, camera, config, (1,) * num_frames, state=state, keep="every", transport=transport
             )
-        velocity, last, every = self._run(x, timestep, text, camera, frames, state)
+        passed = self._run(x, timestep, text, camera, frames, state)
         offset = torch.arange(num_frames, device=x.device)
         index = state.frame_index[:, None] + offset
         index = torch.zeros_like(index) if transport is not None else index
-        before = SanaWMState(
-            config=config,
-            grid=state.grid,
+        before = replace(
+            state,
             frame_index=index.flatten(),
             num_chunks=(state.num_chunks[:, None] + offset).flatten(),
-            blocks=every,
+            blocks=passed.every,
         )
-        return Unrolled(velocity, before, self._advance(state, last, index[:, -1] + 1, num_frames))
-
-    def _advance(
-        self, state: SanaWMState, blocks: tuple[BlockState, ...], index: Tensor, num_chunks: int
-    ) -> SanaWMState:
-        return SanaWMState(
-            config=self.config,
-            grid=state.grid,
-            frame_index=index,
-            num_chunks=state.num_chunks + num_chunks,
-            blocks=blocks,
+        after = replace(
+            state,
+            frame_index=index[:, -1] + 1,
+            num_chunks=state.num_chunks + num_frames,
+            blocks=passed.last,
         )
+        return Unrolled(passed.velocity, before, after, passed.features)
 
     def _check_rows(self, x: Tensor, text: TextContext, state: SanaWMState) -> None:
         rows, grid = x.shape[0], (x.shape[3], x.shape[4])
@@ -293,6 +276,24 @@ class SanaWM(nn.Module):
         assert isinstance(block, Block)
         return block
 
+    def _run_chunk(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        text: TextContext,
+        camera: CameraCondition | None,
+        state: SanaWMState,
+        keep: Keep,
+    ) -> tuple[_Passed, SanaWMState]:
+        self._check_rows(x, text, state)
+        with exact(x.device):
+            frames = build_pass(x, camera, self.config, (x.shape[2],), state=state, keep=keep)
+        passed = self._run(x, timestep, text, camera, frames, state)
+        if keep == "nothing":
+            return passed, state
+        index, seen = state.frame_index + x.shape[2], state.num_chunks + 1
+        return passed, replace(state, frame_index=index, num_chunks=seen, blocks=passed.last)
+
     def _run(
         self,
         x: Tensor,
@@ -301,7 +302,7 @@ class SanaWM(nn.Module):
         camera: CameraCondition | None,
         frames: FramePass,
         state: SanaWMState | None,
-    ) -> tuple[Tensor, tuple[BlockState, ...], tuple[BlockState, ...]]:
+    ) -> _Passed:
         y = self.x_embedder(x.to(self.dtype))
         warped = self._warped(camera)
         if warped is not None:
@@ -309,7 +310,7 @@ class SanaWM(nn.Module):
         t = self.t_embedder(timestep)
         t0 = self.t_block(t).unflatten(-1, (6, -1))
         plucker = None
-        if camera is not None and camera.plucker is not None:
+        if self.config.plucker and camera is not None and camera.plucker is not None:
             plucker = PluckerInput(tokens(camera.plucker.to(self.dtype)), self.plucker_embedder)
         lasts, everys = [], []
         for i in range(len(self.blocks)):
@@ -324,7 +325,7 @@ class SanaWM(nn.Module):
         if self.config.prediction == "x_0":
             x_0 = out if warped is None else out + warped
             out = velocity_of(x, x_0, timestep / NUM_TIMESTEPS)
-        return out, tuple(lasts), tuple(everys)
+        return _Passed(out, y, tuple(lasts), tuple(everys))
 
     def _run_block(self, index: int, *inputs: Any) -> BlockOutput:
         block = self._block(index)

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from sanawm_gym.worldmodel.camera_condition import CameraCondition
 from sanawm_gym.worldmodel.cross_attention import TextContext
+from sanawm_gym.worldmodel.engine import StreamNetwork
 from sanawm_gym.worldmodel.flow import NUM_TIMESTEPS, add_noise, velocity_to_x_0
 from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.state import SanaWMState
 
 
 def sample_chunk(
-    network: SanaWM,
+    network: StreamNetwork,
     noises: Sequence[Float[Tensor, "b c n h w"]],
     sigmas: Sequence[float],
     text: TextContext,

@@ -13,9 +13,8 @@ Axes: b rows, f raw frames, h rows and w columns of a picture.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,45 +26,30 @@ from torch import Tensor
 from sanawm_gym.camera import CameraRig, camera_poses
 from sanawm_gym.geometry import check_poses, planar_pose
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoderConfig
-from sanawm_gym.worldmodel.camera_condition import moving_camera
+from sanawm_gym.worldmodel.backend import check_backend, choose_engine
+from sanawm_gym.worldmodel.camera_condition import CameraCondition, moving_camera
 from sanawm_gym.worldmodel.config import SanaWMConfig
+from sanawm_gym.worldmodel.engine import Engine
 from sanawm_gym.worldmodel.folder import load_weights, read_config, save_module, write_json
 from sanawm_gym.worldmodel.ground_warp import check_camera_height, warped_clip, warped_latent
+from sanawm_gym.worldmodel.heads import Heads, Perceived, load_heads, save_heads
 from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.noise import row_noise
+from sanawm_gym.worldmodel.refiner import Refiner
+from sanawm_gym.worldmodel.refiner.folder import load_refiner, save_refiner
+from sanawm_gym.worldmodel.refiner.stream import begin_refined, step_refined
 from sanawm_gym.worldmodel.sampler import sample_chunk
 from sanawm_gym.worldmodel.source import choose_dtype, find_world
+from sanawm_gym.worldmodel.start_check import check_start, warn_of_unknown_words
 from sanawm_gym.worldmodel.text import CaptionEncoder, CaptionEncoderConfig
+from sanawm_gym.worldmodel.token_ground import token_ground
+from sanawm_gym.worldmodel.world_config import WorldConfig
 from sanawm_gym.worldmodel.world_state import WorldState
+
+__all__ = ["WorldConfig", "WorldModel"]
 
 ASSUMED_HEIGHT_M = 1.5
 """Camera height of a picture that comes without a pose."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldConfig:
-    """What a world needs to know beside the weights of its parts."""
-
-    width: int = 128
-    """Width of the pictures [px]."""
-    height: int = 72
-    """Height of the pictures [px]."""
-    fps: float = 16.0
-    """Raw frames a second."""
-    sigmas: tuple[float, ...] = (1.0,)
-    """Noise levels the streaming sampler denoises at, falling from 1, without the final 0."""
-    still_way: float = 0.0
-    """Way of the camera within a step [m] below which the next latent is mixed with the last, so
-    that the picture of a camera at rest stands still, >= 0. A stream that redraws a standing
-    picture over and over grows patterns in it."""
-
-    def __post_init__(self) -> None:
-        """Refuse an empty or rising schedule."""
-        levels = self.sigmas
-        if not levels or levels[0] != 1.0 or list(levels) != sorted(set(levels), reverse=True):
-            raise ValueError(f"sigmas must fall from 1.0 without repeats, got {levels}")
-        if not self.still_way >= 0:
-            raise ValueError(f"got still_way={self.still_way}, expected metres >= 0")
 
 
 class WorldModel:
@@ -76,6 +60,13 @@ class WorldModel:
         network: Velocity network with chunks of one latent frame.
         autoencoder: Pixels to latents and back.
         text_encoder: Prompts to features.
+        heads: Read the state of the road off the network's features, if there are any.
+        refiner: Draws what is shown once more; the stream itself goes on with the draft.
+        engine: What steps, holding copies of the weights as they were when it was built; None
+            builds what is best at the first step.
+
+    Raises:
+        ValueError: If the heads are of another network's size.
     """
 
     def __init__(
@@ -84,17 +75,33 @@ class WorldModel:
         network: SanaWM,
         autoencoder: VideoAutoencoder,
         text_encoder: CaptionEncoder,
+        heads: Heads | None = None,
+        refiner: Refiner | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.config = config
         self.network = network.eval().requires_grad_(False)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.text_encoder = text_encoder.eval().requires_grad_(False)
+        self.heads = None if heads is None else heads.eval().requires_grad_(False)
+        self.refiner = None if refiner is None else refiner.eval().requires_grad_(False)
+        self._engine = engine
         self.width, self.height, self.fps = config.width, config.height, config.fps
         self.frames_per_step = autoencoder.config.temporal_stride * network.config.chunk_size
+        cell = autoencoder.config.spatial_stride
+        self._grid = (config.height // cell, config.width // cell)
+        if heads is not None:
+            heads.config.check_fits(network.config.hidden_size, self._grid)
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path = "drive", *, device: str = "cpu", dtype: str = "auto"
+        cls,
+        name_or_path: str | Path = "drive",
+        *,
+        device: str = "cpu",
+        dtype: str = "auto",
+        refine: bool = False,
+        backend: str = "auto",
     ) -> WorldModel:
         """Load a world.
 
@@ -103,10 +110,15 @@ class WorldModel:
             device: Torch device.
             dtype: ``float32``, ``bfloat16`` or ``auto``: bfloat16 where the processor multiplies in
                 it, float32 elsewhere. Recurrent states are float32 in either case.
+            refine: Show what the world's refiner makes of the drawn pictures.
+            backend: ``auto``, ``plain``, ``fused`` or ``openvino``; see `worldmodel.backend`.
 
         Raises:
-            ValueError: If there is no such world, or its files do not fit their configuration.
+            ValueError: If there is no such world, its files do not fit their configuration, the
+                backend cannot run it, or a refiner is asked for that it has not.
+            ModuleNotFoundError: If the backend's package is missing, naming the extra.
         """
+        check_backend(backend, device)
         folder = find_world(name_or_path)
         config = read_config(folder / "world.json", WorldConfig)
         network = SanaWM(read_config(folder / "network.json", SanaWMConfig))
@@ -119,11 +131,25 @@ class WorldModel:
         modules = {"network": network, "autoencoder": autoencoder, "text_encoder": text_encoder}
         for name, module in modules.items():
             load_weights(folder, name, module)
-        chosen = choose_dtype(dtype, device)
+        heads = load_heads(folder, network)
+        refiner = load_refiner(folder, network.config.chunk_size) if refine else None
+        chosen = precision = choose_dtype(dtype, device)
+        if backend == "openvino":
+            chosen = torch.float32
         network.to(device, chosen)
         autoencoder.to(device, chosen)
         text_encoder.to(device)
-        return cls(config, network, autoencoder, text_encoder)
+        heads = None if heads is None else heads.to(device)
+        refiner = None if refiner is None else refiner.to(device, chosen)
+        engine = choose_engine(network, autoencoder, backend, precision)
+        return cls(config, network, autoencoder, text_encoder, heads, refiner, engine)
+
+    @property
+    def engine(self) -> Engine:
+        """What steps: the network and the autoencoder in the form of the chosen backend."""
+        if self._engine is None:
+            self._engine = choose_engine(self.network, self.autoencoder)
+        return self._engine
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the world into a folder that :meth:`from_pretrained` reads."""
@@ -131,6 +157,8 @@ class WorldModel:
         save_module(folder, "network", self.network, self.network.config)
         save_module(folder, "autoencoder", self.autoencoder, self.autoencoder.config)
         save_module(folder, "text_encoder", self.text_encoder, self.text_encoder.config)
+        save_heads(folder, self.heads)
+        save_refiner(folder, self.refiner)
         write_json(folder / "world.json", dataclasses.asdict(self.config))
 
     @torch.no_grad()
@@ -159,7 +187,9 @@ class WorldModel:
             ValueError: If shapes disagree, pictures have another size, poses are not rigid or a
                 camera that should stand above the ground does not.
         """
-        clips = self._check_start(images, prompts, intrinsics, seeds, poses)
+        size = (self.height, self.width)
+        clips = check_start(images, prompts, intrinsics, seeds, poses, size)
+        warn_of_unknown_words(self.text_encoder, prompts)
         b, f = clips.shape[:2]
         if poses is None:
             level = camera_poses(planar_pose(0.0, 0.0, 0.0), CameraRig(z=ASSUMED_HEIGHT_M))
@@ -202,6 +232,8 @@ class WorldModel:
             intrinsics=rays,
             seeds=torch.tensor(list(seeds), dtype=torch.int64),
             steps=torch.zeros(b, dtype=torch.int64),
+            features=None if self.heads is None else unrolled.features[:, -1],
+            refined=begin_refined(self.refiner, latents, features, mask, memory),
         )
 
     @torch.no_grad()
@@ -225,42 +257,32 @@ class WorldModel:
         if np.shape(poses) != expected:
             raise ValueError(f"poses have shape {np.shape(poses)}, expected {expected}")
         raw_poses = torch.tensor(check_poses(poses))
-        condition, _ = moving_camera(
-            raw_poses, state.intrinsics, last_pose=state.last_pose, **self._geometry(state.latent)
-        )
-        camera = condition.to(self._device)
-        if self.network.config.warp_condition:
-            check_camera_height(raw_poses)
-            warped = warped_latent(
-                self.autoencoder,
-                state.picture,
-                state.last_pose,
-                raw_poses,
-                state.intrinsics,
-                self.network.config.warp_sharpening,
-            )
-            camera = replace(camera, warped=warped)
+        camera = self._condition(state, raw_poses)
+        network, codec = self.engine.network, self.engine.codec
         shape = (state.latent.shape[1], self.network.config.chunk_size, *state.latent.shape[-2:])
         sigmas = self.config.sigmas
         noises = [
             row_noise(state.seeds, state.steps, level, shape).to(self._device)
             for level in range(len(sigmas))
         ]
-        past = state.network
-        x_0 = sample_chunk(self.network, noises, sigmas, state.text, camera, past)
+        past, share = state.network, None
+        x_0 = sample_chunk(network, noises, sigmas, state.text, camera, past)
         if self.config.still_way:
             way = (raw_poses[:, -1, :3, 3] - state.last_pose[:, :3, 3]).norm(dim=-1)
-            share = (way / self.config.still_way).clamp(max=1.0).to(x_0)
-            x_0 = torch.lerp(state.latent[:, :, None], x_0, share.view(-1, 1, 1, 1, 1))
-        _, network_state = self.network.step(
-            x_0.to(self._dtype),
-            torch.zeros(x_0.shape[0], x_0.shape[2], device=self._device),
-            state.text,
-            camera,
-            past,
-            update_state=True,
-        )
-        pixels, memory = self.autoencoder.decode_step(x_0, list(state.decoder))
+            share = (way / self.config.still_way).clamp(max=1.0).to(x_0).view(-1, 1, 1, 1, 1)
+            x_0 = torch.lerp(state.latent[:, :, None], x_0, share)
+        features, network_state = network.remember(x_0.to(self._dtype), state.text, camera, past)
+        pixels, memory = codec.decode_step(x_0, list(state.decoder))
+        shown, refined = pixels, None
+        if self.refiner is not None:
+            shown, refined = step_refined(
+                self.refiner,
+                codec,
+                state.refined,
+                x_0,
+                clock=(state.seeds, state.steps),
+                share=share,
+            )
         moved = torch.linalg.inv(raw_poses[:, -1]) @ state.last_pose
         following = WorldState(
             network=network_state.reanchor(moved.to(self._device)),
@@ -272,9 +294,44 @@ class WorldModel:
             intrinsics=state.intrinsics,
             seeds=state.seeds,
             steps=state.steps + 1,
+            features=None if self.heads is None else features[:, -1],
+            refined=refined,
         )
-        frames = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        frames = ((shown.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return frames.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy(), following
+
+    @torch.no_grad()
+    def perceive(self, state: WorldState) -> Perceived:
+        """Read what was drawn last: where the lane lies, what drives ahead, and how surely.
+
+        Raises:
+            ValueError: If this world has no heads, or drew the state while it had none.
+        """
+        if self.heads is None or state.features is None:
+            lacking = "this world" if self.heads is None else "the world that drew this state"
+            raise ValueError(f"{lacking} has no heads: train them with the stage heads")
+        cell = self.autoencoder.config.spatial_stride
+        ground = token_ground(state.last_pose, state.intrinsics, self._grid, cell)
+        return self.heads.read(state.features, ground.to(state.features.device))
+
+    def _condition(self, state: WorldState, raw_poses: Tensor) -> CameraCondition:
+        """What the network is told of the next cameras, with the last picture seen from them."""
+        condition, _ = moving_camera(
+            raw_poses, state.intrinsics, last_pose=state.last_pose, **self._geometry(state.latent)
+        )
+        camera = condition.to(self._device)
+        if not self.network.config.warp_condition:
+            return camera
+        check_camera_height(raw_poses)
+        warped = warped_latent(
+            self.engine.codec,
+            state.picture,
+            state.last_pose,
+            raw_poses,
+            state.intrinsics,
+            self.network.config.warp_sharpening,
+        )
+        return replace(camera, warped=warped)
 
     def _geometry(self, latents: Tensor) -> dict[str, Any]:
         rows, columns = latents.shape[-2:]
@@ -291,44 +348,3 @@ class WorldModel:
     @property
     def _dtype(self) -> torch.dtype:
         return self.autoencoder.latents_mean.dtype
-
-    def _check_start(
-        self,
-        images: np.ndarray,
-        prompts: Sequence[str],
-        intrinsics: Float[np.ndarray, "b 4"],
-        seeds: Sequence[int],
-        poses: Float[np.ndarray, "b f 4 4"] | None,
-    ) -> UInt8[np.ndarray, "b f h w 3"]:
-        if images.dtype != np.uint8 or images.ndim not in (4, 5):
-            raise ValueError(
-                f"images are {images.dtype} {images.shape}, expected uint8 (b, h, w, 3) or "
-                "(b, f, h, w, 3)"
-            )
-        clips = images[:, None] if images.ndim == 4 else images
-        b, f, h, w, _ = clips.shape
-        if (h, w) != (self.height, self.width):
-            raise ValueError(
-                f"pictures are {w}x{h}, expected {self.width}x{self.height}: use "
-                "sanawm_gym.camera.fit_image, which keeps the intrinsics right"
-            )
-        if not len(prompts) == len(seeds) == len(intrinsics) == b:
-            raise ValueError(
-                f"got {b} images, {len(prompts)} prompts, {len(seeds)} seeds and "
-                f"{len(intrinsics)} intrinsics, expected one of each a row"
-            )
-        if poses is None and f > 1:
-            raise ValueError(f"got a clip of {f} frames without poses: pass one pose a frame")
-        if poses is not None:
-            if np.shape(poses) != (b, f, 4, 4):
-                raise ValueError(f"poses have shape {np.shape(poses)}, expected {(b, f, 4, 4)}")
-            check_poses(poses)
-        for prompt in dict.fromkeys(prompts):
-            unknown = self.text_encoder.unknown_words(prompt)
-            if unknown:
-                warnings.warn(
-                    f"this world never learnt the words {unknown}: they change nothing "
-                    "that can be relied on",
-                    stacklevel=3,
-                )
-        return clips

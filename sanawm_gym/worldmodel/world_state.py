@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sanawm_gym.worldmodel.cross_attention import TextContext
+from sanawm_gym.worldmodel.refiner.stream import RefinedStream
 from sanawm_gym.worldmodel.state import SanaWMState
 
 
@@ -38,6 +39,11 @@ class WorldState:
     """Seed of every row's noise."""
     steps: Int[Tensor, " b"]
     """Steps every row has taken."""
+    features: Float[Tensor, "b s e"] | None = None
+    """What the clean pass left of every token of the latest latent frame, from which heads read;
+    None in worlds without heads."""
+    refined: RefinedStream | None = None
+    """What is shown in place of the draft, and its memory; None where nothing is refined."""
 
     @property
     def batch_size(self) -> int:
@@ -62,6 +68,10 @@ class WorldState:
             intrinsics=self.intrinsics[rows],
             seeds=self.seeds[rows],
             steps=self.steps[rows],
+            features=None
+            if self.features is None
+            else self.features[rows.to(self.features.device)],
+            refined=None if self.refined is None else self.refined.select(indices),
         )
 
     @staticmethod
@@ -69,10 +79,16 @@ class WorldState:
         """Join the rows of several states, in order.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there is none, or only some are of a world with heads or a refiner.
         """
         if not states:
             raise ValueError("got no states, expected at least one")
+        features = [s.features for s in states if s.features is not None]
+        if features and len(features) < len(states):
+            raise ValueError("got states of worlds with and without heads, expected one world's")
+        refined = [s.refined for s in states if s.refined is not None]
+        if refined and len(refined) < len(states):
+            raise ValueError("got states with and without a refiner, expected one world's")
         return WorldState(
             network=SanaWMState.concat([s.network for s in states]),
             text=TextContext.concat([s.text for s in states]),
@@ -85,6 +101,8 @@ class WorldState:
             intrinsics=torch.cat([s.intrinsics for s in states]),
             seeds=torch.cat([s.seeds for s in states]),
             steps=torch.cat([s.steps for s in states]),
+            features=torch.cat(features) if features else None,
+            refined=RefinedStream.concat(refined) if refined else None,
         )
 
     def to(self, device: torch.device | str) -> WorldState:
@@ -99,6 +117,8 @@ class WorldState:
             intrinsics=self.intrinsics,
             seeds=self.seeds,
             steps=self.steps,
+            features=None if self.features is None else self.features.to(device),
+            refined=None if self.refined is None else self.refined.to(device),
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -111,6 +131,10 @@ class WorldState:
             "seeds": self.seeds,
             "steps": self.steps,
         }
+        if self.features is not None:
+            named["features"] = self.features
+        if self.refined is not None:
+            named.update({f"refined.{k}": t for k, t in self.refined.tensors().items()})
         named.update({f"decoder.{i}": t for i, t in enumerate(self.decoder)})
         named.update({f"network.{k}": t for k, t in self.network.tensors().items()})
         named.update({f"text.{k}": t for k, t in self.text.tensors().items()})
@@ -122,7 +146,9 @@ class WorldState:
         Raises:
             ValueError: If the tensors belong to another world.
         """
-        parts: dict[str, dict[str, Tensor]] = {"decoder": {}, "network": {}, "text": {}}
+        parts: dict[str, dict[str, Tensor]] = {
+            name: {} for name in ("decoder", "network", "text", "refined")
+        }
         plain: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
             head, _, tail = name.partition(".")
@@ -135,6 +161,7 @@ class WorldState:
             network=self.network.with_tensors(parts["network"]),
             text=TextContext.from_tensors(parts["text"]),
             decoder=tuple(decoder[str(i)] for i in range(len(decoder))),
+            refined=RefinedStream.from_tensors(parts["refined"]) if parts["refined"] else None,
             **plain,
         )
 

@@ -1,12 +1,20 @@
 """A tiny recording, encoded by a tiny autoencoder: real files that the stages' tests share."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from sanawm_gym.envs.reference.record import RecordConfig, record
-from sanawm_gym.train_wm.latents_stage import LatentsStageConfig, run_latents_stage
+from sanawm_gym.train_wm.clip_path import Origin
+from sanawm_gym.train_wm.latents_stage import (
+    LatentsStageConfig,
+    load_latent_clips,
+    run_latents_stage,
+)
+from sanawm_gym.train_wm.weights import WorldWeights, make_weights
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoderConfig
 from sanawm_gym.worldmodel.config import SanaWMConfig
 from sanawm_gym.worldmodel.folder import save_module
@@ -33,6 +41,43 @@ TINY_NETWORK = SanaWMConfig(
     warp_condition=True,
     prediction="x_0",
 )
+
+TINY_RELEASED = replace(
+    TINY_NETWORK,
+    chunk_size=3,
+    chunk_split="first_chunk_plus_one",
+    sink=True,
+    plucker_first_group="lookahead",
+    warp_condition=False,
+    prediction="velocity",
+)
+"""Chunks, window and target as in the released model."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of network that can be distilled."""
+
+    model: SanaWMConfig
+    origin: Origin
+    num_latents: int
+    """Latent frames of a clip: a few chunks."""
+
+
+FORMS = {
+    "drive": Form(TINY_NETWORK, "moving", 4),
+    "released": Form(TINY_RELEASED, "first", 7),
+}
+
+
+def rough_weights(model: SanaWMConfig, captions: Sequence[str]) -> WorldWeights:
+    """Random weights without a branch at zero, so that everything has a say."""
+    torch.manual_seed(0)
+    weights = make_weights(model, captions, None)
+    with torch.no_grad():
+        for parameter in weights.network.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape)
+    return weights
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +106,23 @@ def latents(recording: Path, autoencoder: Path, tmp_path_factory: pytest.TempPat
         )
     )
     return out
+
+
+@pytest.fixture(scope="session")
+def teacher(latents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of random weights, network and text encoder, that know the words of the clips."""
+    out = tmp_path_factory.mktemp("teacher")
+    captions = [clip.caption for part in load_latent_clips(latents) for clip in part]
+    rough_weights(TINY_NETWORK, captions).save(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def teachers(
+    teacher: Path, latents: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Random weights in either form."""
+    released = tmp_path_factory.mktemp("released")
+    captions = [clip.caption for part in load_latent_clips(latents) for clip in part]
+    rough_weights(TINY_RELEASED, captions).save(released)
+    return {"drive": teacher, "released": released}

@@ -44,6 +44,17 @@ def test_streaming_decode_equals_the_full_decode(
     torch.testing.assert_close(torch.cat(parts, dim=2), model.decode(latents), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [1, 2, 4])
+@torch.no_grad()
+def test_decoding_a_prefix_gives_the_first_frames_of_the_whole(
+    model: VideoAutoencoder, length: int
+) -> None:
+    latents = torch.randn(2, 4, 5, 2, 3)
+    prefix = model.decode(latents[:, :, :length])
+    whole = model.decode(latents)[:, :, : prefix.shape[2]]
+    torch.testing.assert_close(prefix, whole, rtol=0, atol=1e-5)
+
+
 @torch.no_grad()
 def test_later_frames_change_no_earlier_latent(model: VideoAutoencoder) -> None:
     frames = clip(9)

@@ -139,7 +139,7 @@ class VideoAutoencoder(nn.Module):
         :meth:`encode` gives the same group a slightly different latent, because there the encoder
         sees the group before it.
         """
-        return self.normalize(self._moments(frames)[0])
+        return self.normalize(self._moments(frames.to(self.encoder.patch.weight.dtype))[0])
 
     def encode(self, frames: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b c t y x"]:
         """Normalised posterior mode of a clip; same arguments and errors as :meth:`posterior`."""
