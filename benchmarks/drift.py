@@ -142,9 +142,7 @@ def collapsed(rides: Rides, references: list[Pictures]) -> Bool[np.ndarray, "n w
     )
 
 
-def figures_of(
-    rides: Rides, yardstick: Yardstick, floor: float, references: list[Pictures]
-) -> dict[str, Any]:
+def figures_of(rides: Rides, yardstick: Yardstick, references: list[Pictures]) -> dict[str, Any]:
     """Distances and statistics of every window of one seed, and what became of the drives."""
     found: dict[str, Any] = {"distance": [], **{name: [] for name in STATISTICS}}
     for window in range(rides.alive.shape[1]):
@@ -160,7 +158,6 @@ def figures_of(
     return {
         **found,
         "ratio": last / first,
-        "ratio_above_floor": (last - floor) / max(first - floor, 1e-6),
         "failed": int((~rides.alive[:, -1]).sum()),
         "collapsed": lost.sum(axis=0).tolist(),
         "metres": rides.metres.tolist(),
@@ -175,7 +172,7 @@ def measure(options: Options) -> tuple[float, dict[int, dict[str, Any]]]:
     floor, found = yardstick.floor(references, options.drives), {}
     for seed, config in configs.items():
         rides = ride_all(config, options.drives, options.batch, options.keep)
-        found[seed] = figures_of(rides, yardstick, floor, references)
+        found[seed] = figures_of(rides, yardstick, references)
         if options.sheet is not None and seed == options.seeds[0]:
             pictures = rides.sheet.reshape(-1, *rides.sheet.shape[2:])
             options.sheet.parent.mkdir(parents=True, exist_ok=True)
@@ -192,10 +189,13 @@ def table(seeds: list[dict[str, Any]], floor: float) -> list[list[str]]:
         ratios = [b / a for a, b in zip(first, last, strict=True)]
         return [name, f"{unit:.3f}", spread(first), spread(last), spread(ratios, 2)]
 
-    above = spread([one["ratio_above_floor"] for one in seeds], 2)
+    first, last = (
+        float(np.mean([one["distance"][end] for one in seeds])) - floor for end in (0, -1)
+    )
+    above = f"{last / first:.2f}" if first > 0 else "-"
     return [
         row("Frechet distance", "distance", floor),
-        ["above the floor", "", "", "", above],
+        ["above the floor", "0", f"{first:.3f}", f"{last:.3f}", above],
         row("sharpness", "sharpness", 1.0),
         row("colour distance", "colour_distance", 0.0),
         row("latent std", "latent_std", 1.0),

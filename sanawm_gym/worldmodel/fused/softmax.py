@@ -40,6 +40,7 @@ class FusedSoftmax(FusedAttention):
 
     def __init__(self, attention: SoftmaxAttention, *, packed: bool) -> None:
         super().__init__(attention, [], packed=packed)
+        self._packed = packed
         # The scale of the logits goes into the queries, through the weight of their norm.
         self._scales = (1.0 / math.sqrt(self.heads[1]), attention.camera_scale)
         self._weights = self.norms.clone()
@@ -57,7 +58,7 @@ class FusedSoftmax(FusedAttention):
         self, a: Float[Tensor, "b s c"], past: WindowPast, geometry: Geometry
     ) -> tuple[Float[Tensor, "b s c"], WindowNew]:
         """Attend."""
-        width, num_heads, dtype = self.width, self.heads[0], a.dtype
+        width, dtype = self.width, a.dtype
         projected = self.project(a)
         plain = projected[..., : 5 * width].float()
         placed = self.normed(plain[..., : 4 * width], self._weights).unflatten(-1, self.heads)
@@ -72,18 +73,34 @@ class FusedSoftmax(FusedAttention):
             camera_key=ray_key,
             camera_value=ray_value,
         )
-        query = stack_branches(turned[:, :, 0], ray_query).flatten(0, 1)
-        keys = torch.cat([past.keys, stack_branches(new.key, ray_key)], dim=2).flatten(0, 1)
+        query = stack_branches(turned[:, :, 0], ray_query)
+        keys = torch.cat([past.keys, stack_branches(new.key, ray_key)], dim=2)
         values = torch.cat([past.values, stack_branches(new.value, ray_value)], dim=2)
-        logits = torch.bmm(query, keys.transpose(1, 2))
-        if geometry.hidden is not None:
-            shape = (len(a), 2 * num_heads, *logits.shape[1:])
-            logits = (logits.view(shape) + geometry.hidden).flatten(0, 1)
-        out = torch.bmm(logits.softmax(dim=-1), values.flatten(0, 1)).float()
-        main, camera = out.view(len(a), 2 * num_heads, *out.shape[1:]).chunk(2, dim=1)
+        hidden = geometry.hidden
+        if self._packed and len(a) > 1:
+            # The logits of one row fit a processor's cache, those of eight do not: half the time.
+            masks = [None] * len(a) if hidden is None else hidden.split(1)
+            rows = zip(query.split(1), keys.split(1), values.split(1), masks, strict=True)
+            out = torch.cat([_attend(*row) for row in rows])
+        else:
+            out = _attend(query, keys, values, hidden)
+        main, camera = out.float().chunk(2, dim=1)
         return self.combine(main, camera, projected, geometry), new
 
     def advance(self, state: WindowState, new: WindowNew, frames: FramePass) -> WindowState:
         """The window with the frame in it."""
         parts = {name: part[:, None] for name, part in new._asdict().items()}
         return slide_window(state, WindowState(**parts), frames)
+
+
+def _attend(
+    query: Float[Tensor, "b m s d"],
+    keys: Float[Tensor, "b m k d"],
+    values: Float[Tensor, "b m k d"],
+    hidden: Float[Tensor, "b 1 1 k"] | None,
+) -> Float[Tensor, "b m s d"]:
+    """Softmax attention of m heads, scaled queries, with what is added to the logits."""
+    logits = torch.bmm(query.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2))
+    if hidden is not None:
+        logits = (logits.view(*query.shape[:2], *logits.shape[1:]) + hidden).flatten(0, 1)
+    return torch.bmm(logits.softmax(dim=-1), values.flatten(0, 1)).view(query.shape)
