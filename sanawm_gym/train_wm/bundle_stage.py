@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,9 @@ class BundleStageConfig:
     cannot say what it shows."""
     refiner: Path | None = None
     """Output folder of the ``refiner`` stage; None for a world without one."""
+    refiner_sigmas: tuple[float, ...] | None = None
+    """Noise levels at which the world refines; None takes those of the refiner's training. It may
+    begin lower than it was trained to, which keeps more of the draft."""
     num_contexts: int = 64
     """Start contexts at most, from the first episodes that hold a good one."""
     context_frames: int = 17
@@ -62,6 +65,8 @@ def run_bundle_stage(config: BundleStageConfig) -> None:
     refiner = None
     if config.refiner is not None:
         refiner = load_refiner(config.refiner, network.config.chunk_size)
+        if config.refiner_sigmas is not None:
+            refiner.config = replace(refiner.config, sigmas=config.refiner_sigmas)
     text_encoder = CaptionEncoder(
         read_config(config.network / "text_encoder.json", CaptionEncoderConfig)
     )

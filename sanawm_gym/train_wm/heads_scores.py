@@ -41,33 +41,60 @@ def outputs(heads: Heads, clips: Sequence[FeatureClip]) -> tuple[HeadsOutput, Te
 
 
 def calibrate(heads: Heads, clips: Sequence[FeatureClip]) -> None:
-    """Set the temperatures so that deviations and probabilities hold on clips never trained on.
+    """Make readings true to what they promise on clips never trained on.
 
-    A number's deviations are scaled until as many truths lie within one of them as of a Gaussian;
-    the quantile does not care how far off the few worst are. A chance's logits are divided by what
-    makes the truth likeliest. [source: Guo et al. 2017, arXiv 1706.04599, for the latter]
+    A number's distance from its usual value is scaled by the slope that fits the truth best,
+    between 0 (it says nothing) and 1; its deviations then until as many truths lie within one of
+    them as of a Gaussian, a quantile, which does not care how far off the few worst are. A chance
+    gets slope and bias of a logistic fit. [source: for the latter Platt 1999, with his targets,
+    which keep what never happened from becoming impossible]
 
     Args:
-        heads: Their ``temperature`` is replaced. Quantities without a truth in the clips keep 1.
+        heads: Their ``slope``, ``temperature`` and ``bias`` are replaced. Quantities without a
+            truth in the clips are left as they are learnt.
         clips: Held-out clips.
     """
     out, truth = outputs(heads, clips)
-    temperature = torch.ones(len(QUANTITIES))
+    slope, temperature = torch.ones(len(QUANTITIES)), torch.ones(NUM_NUMBERS)
+    bias = torch.zeros(len(QUANTITIES) - NUM_NUMBERS)
     target = (truth[:, :NUM_NUMBERS] - heads.offset.cpu()) / heads.scale.cpu()
-    ratio = (target - out.mean).abs() / out.log_deviation.exp()
     for column in range(NUM_NUMBERS):
-        known = ratio[:, column][~ratio[:, column].isnan()]
-        if len(known):
-            temperature[column] = torch.quantile(known, _WITHIN_ONE).clamp(min=1e-3)
-    candidates = torch.logspace(-1, 1, 81)
+        known = ~target[:, column].isnan()
+        if known.any():
+            wanted, got = target[known, column], out.mean[known, column]
+            fit = (got * wanted).sum() / got.square().sum().clamp(min=1e-12)
+            slope[column] = fit.clamp(0.0, 1.0)
+            ratio = (wanted - slope[column] * got).abs() / out.log_deviation[known, column].exp()
+            temperature[column] = torch.quantile(ratio, _WITHIN_ONE).clamp(min=1e-3)
     for column in range(NUM_NUMBERS, len(QUANTITIES)):
         known = ~truth[:, column].isnan()
         if known.any():
             logit = out.logit[known, column - NUM_NUMBERS]
-            wanted = truth[known, column]
-            losses = [F.binary_cross_entropy_with_logits(logit / t, wanted) for t in candidates]
-            temperature[column] = candidates[int(torch.stack(losses).argmin())]
+            slope[column], bias[column - NUM_NUMBERS] = _logistic_fit(logit, truth[known, column])
+    heads.slope.copy_(slope)
     heads.temperature.copy_(temperature)
+    heads.bias.copy_(bias)
+
+
+@torch.enable_grad()
+def _logistic_fit(logit: Float[Tensor, " k"], truth: Float[Tensor, " k"]) -> tuple[float, float]:
+    """Slope >= 0 and bias under which the truth is likeliest."""
+    happened = float(truth.sum())
+    missed = len(truth) - happened
+    targets = torch.where(truth > 0.5, (happened + 1) / (happened + 2), 1 / (missed + 2)).double()
+    fit = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([fit], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        scaled = fit[0].clamp(min=0.0) * logit.double() + fit[1]
+        loss = F.binary_cross_entropy_with_logits(scaled, targets) + 1e-4 * fit.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    slope, bias = fit.tolist()
+    return max(0.0, slope), bias
 
 
 @torch.no_grad()
@@ -76,11 +103,11 @@ def calibrate_and_judge(
 ) -> Scores:
     """Calibrate heads on held-out clips and say what they are worth on clips of neither use.
 
-    Each half of the clips is judged with the temperatures of the other half. Those that stay are
+    Each half of the clips is judged by the calibration of the other half. The one that stays is
     fitted on all of them.
 
     Args:
-        heads: Their ``temperature`` is replaced.
+        heads: Their calibration is replaced.
         clips: Held-out clips, at least two, those of one drive beside each other.
         usual: What to say without looking: the mean of every quantity in training.
 

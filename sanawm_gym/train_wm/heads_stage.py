@@ -2,8 +2,8 @@
 
 They learn on the clean pass of the recording's true latents, from the truth that the recording
 knows: by Gaussian likelihood where they read a number, so that they learn its deviation with it,
-and by cross entropy where they read a chance. Held-out drives then set the temperatures and say
-what the readings are worth, one half of them by the temperatures of the other.
+and by cross entropy where they read a chance. Held-out drives then calibrate them and say what the
+readings are worth, one half of the drives by the calibration of the other.
 """
 
 from __future__ import annotations

@@ -7,10 +7,13 @@ lane is, and they cost next to nothing. They are trained apart (stage ``heads``)
 recorded drives, with the network frozen.
 
 Every reading comes with its deviation. For a number both are those of a Gaussian; for a chance the
-mean is a probability p and the deviation follows as sqrt(p (1 - p)). One temperature a quantity,
-fitted on held-out drives, makes deviations and probabilities true to what they promise.
+mean is a probability p and the deviation follows as sqrt(p (1 - p)). Two numbers a quantity, fitted
+on held-out drives, make both true to what they promise: how far a reading may leave the usual
+answer, and how sure it may be of itself. A reading that turned out to be worth nothing on new roads
+thereby shrinks to the usual answer.
 
-Axes: b rows, s tokens of a frame, e channels of a token, q quantities, n those that are numbers.
+Axes: b rows, s tokens of a frame, e channels of a token, q quantities, of which n are numbers and m
+are chances.
 """
 
 from __future__ import annotations
@@ -32,9 +35,6 @@ _NAME = "heads"
 """Stem of both files in a world folder."""
 _LOG_DEVIATIONS = (-5.0, 3.0)
 """Bounds of the logarithm of a deviation, over the spread of the quantity in training."""
-
-_LARGEST = 5.0
-"""Bound of a channel of a token, over its deviation in training: a few shoot far beyond."""
 
 
 class Quantity(NamedTuple):
@@ -148,16 +148,17 @@ class HeadsOutput(NamedTuple):
 class Heads(nn.Module):
     """All readings by one small convolutional trunk, in float32 whatever the network runs in."""
 
-    token_mean: Tensor
-    token_deviation: Tensor
     offset: Tensor
     scale: Tensor
+    slope: Tensor
     temperature: Tensor
+    bias: Tensor
 
     def __init__(self, config: HeadsConfig) -> None:
         super().__init__()
         self.config = config
         width, rows, columns = config.width, *config.grid
+        self.norm = nn.LayerNorm(config.channels)
         self.enter = nn.Linear(config.channels + token_ground.NUM_CHANNELS, width)
         self.layers = nn.Sequential(
             nn.GELU(),
@@ -170,18 +171,17 @@ class Heads(nn.Module):
             nn.GELU(),
             nn.Linear(config.hidden, NUM_NUMBERS + len(QUANTITIES)),
         )
-        self.register_buffer("token_mean", torch.zeros(config.channels))
-        self.register_buffer("token_deviation", torch.ones(config.channels))
         self.register_buffer("offset", torch.zeros(NUM_NUMBERS))
         self.register_buffer("scale", torch.ones(NUM_NUMBERS))
-        self.register_buffer("temperature", torch.ones(len(QUANTITIES)))
+        self.register_buffer("slope", torch.ones(len(QUANTITIES)))
+        self.register_buffer("temperature", torch.ones(NUM_NUMBERS))
+        self.register_buffer("bias", torch.zeros(len(QUANTITIES) - NUM_NUMBERS))
 
     def forward(
         self, features: Float[Tensor, "b s e"], ground: Float[Tensor, "b s 3"]
     ) -> HeadsOutput:
         """Raw outputs, for training."""
-        normal = (features.float() - self.token_mean) / self.token_deviation
-        tokens = torch.cat([normal.clamp(-_LARGEST, _LARGEST), ground], dim=-1)
+        tokens = torch.cat([self.norm(features.float()), ground], dim=-1)
         picture = self.enter(tokens).transpose(1, 2)
         out: Tensor = self.layers(picture.unflatten(2, self.config.grid))
         log_deviation = out[:, NUM_NUMBERS : 2 * NUM_NUMBERS].clamp(*_LOG_DEVIATIONS)
@@ -190,19 +190,20 @@ class Heads(nn.Module):
     def read(self, features: Float[Tensor, "b s e"], ground: Float[Tensor, "b s 3"]) -> Perceived:
         """Calibrated readings in units.
 
+        A number is offset + slope * mean * scale with a deviation of temperature * deviation *
+        scale, a chance sigmoid(slope * logit + bias).
+
         Args:
             features: Of the newest latent frame, as `SanaWM.remember` gives them.
             ground: Where its tokens lie, as `token_ground.token_ground` says.
         """
         out = self(features, ground)
-        calibration = self.temperature
-        number, deviation = out.mean * self.scale, out.log_deviation.exp() * self.scale
-        chance = torch.sigmoid(out.logit / calibration[NUM_NUMBERS:])
+        number = self.offset + self.slope[:NUM_NUMBERS] * out.mean * self.scale
+        deviation = self.temperature * out.log_deviation.exp() * self.scale
+        chance = torch.sigmoid(self.slope[NUM_NUMBERS:] * out.logit + self.bias)
         return Perceived(
-            mean=torch.cat([self.offset + number, chance], dim=1),
-            deviation=torch.cat(
-                [deviation * calibration[:NUM_NUMBERS], (chance * (1 - chance)).sqrt()], dim=1
-            ),
+            mean=torch.cat([number, chance], dim=1),
+            deviation=torch.cat([deviation, (chance * (1 - chance)).sqrt()], dim=1),
         )
 
 

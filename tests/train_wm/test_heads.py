@@ -167,20 +167,28 @@ def test_heads_learn_what_is_there_and_how_sure_it_is() -> None:
 
 
 @torch.no_grad()
-def test_calibration_finds_how_much_too_sure_heads_are() -> None:
+def test_calibration_finds_what_readings_are_worth_and_how_sure_they_may_be() -> None:
     torch.manual_seed(0)
     heads = Heads(HeadsConfig(channels=4, grid=(2, 3), width=4, hidden=8))
     features, ground = torch.randn(4000, 6, 4).half(), torch.randn(4000, 6, 3)
     read = heads.read(features, ground)
     truth = torch.full((4000, len(QUANTITIES)), torch.nan)
     truth[:, 2] = read.mean[:, 2] + 3.0 * read.deviation[:, 2] * torch.randn(4000)
-    heads.layers[-1].bias[-1] = 4.0
-    odds = torch.sigmoid(heads(features, ground).logit[:, -1] / 2)
+    truth[:, 3] = 0.01 * torch.randn(4000)
+    heads.layers[-1].weight[-1] *= 2.0 / heads(features, ground).logit[:, -1].std()
+    heads.layers[-1].bias[-1] -= heads(features, ground).logit[:, -1].mean()
+    odds = torch.sigmoid(0.5 * heads(features, ground).logit[:, -1] + 1.0)
     truth[:, -1] = torch.bernoulli(odds)
+    truth[:, -2] = 0.0
     calibrate(heads, [FeatureClip(features, ground, truth)])
     assert heads.temperature[2].item() == pytest.approx(3.0, rel=0.06)
-    assert heads.temperature[-1].item() == pytest.approx(2.0, rel=0.15)
-    assert heads.temperature[0].item() == 1.0
+    assert heads.slope[2].item() > 0.8
+    assert heads.slope[3].item() < 0.2, "a reading of nothing is to stay near the usual answer"
+    assert heads.slope[-1].item() == pytest.approx(0.5, rel=0.2)
+    assert heads.bias[-1].item() == pytest.approx(1.0, abs=0.3)
+    assert heads.temperature[0].item() == heads.slope[0].item() == 1.0
+    never = heads.read(features, ground)["on_road"][0]
+    assert 0 < never.max().item() < 0.01, "what never happened is unlikely, not impossible"
 
 
 def test_a_resumed_run_ends_with_the_same_bytes(

@@ -106,16 +106,19 @@ def test_readings_have_names_units_and_sound_deviations(model: WorldModel, world
 
 
 @torch.no_grad()
-def test_temperatures_widen_deviations_and_flatten_chances() -> None:
+def test_calibration_scales_what_is_read_about_the_usual_answer() -> None:
     heads = Heads(CONFIG)
     seen = torch.randn(3, 40, 32), torch.randn(3, 40, 3)
     cold = heads.read(*seen)
     heads.temperature.fill_(2.0)
+    heads.slope.fill_(0.5)
+    heads.bias.fill_(1.0)
+    heads.offset.fill_(7.0)
     warm = heads.read(*seen)
-    torch.testing.assert_close(warm.mean[:, :NUM_NUMBERS], cold.mean[:, :NUM_NUMBERS])
+    torch.testing.assert_close(warm.mean[:, :NUM_NUMBERS], 7.0 + 0.5 * cold.mean[:, :NUM_NUMBERS])
     torch.testing.assert_close(warm.deviation[:, :NUM_NUMBERS], 2 * cold.deviation[:, :NUM_NUMBERS])
     torch.testing.assert_close(
-        warm.mean[:, NUM_NUMBERS:].logit(), cold.mean[:, NUM_NUMBERS:].logit() / 2
+        warm.mean[:, NUM_NUMBERS:].logit(), cold.mean[:, NUM_NUMBERS:].logit() / 2 + 1
     )
 
 

@@ -54,7 +54,8 @@ class RefinerConfig:
     """Latent frames at the beginning of the video that are never refined nor forgotten, >= 1."""
     sigmas: tuple[float, ...] = RELEASED_SIGMAS
     """Noise levels of the Euler steps, falling, within (0, 1], without the final 0. The first is
-    sigma_s, at which refinement begins and up to which the refiner is trained."""
+    sigma_s, at which refinement begins and up to which the refiner is trained; a finished refiner
+    may begin lower, which keeps more of the draft."""
 
     def __post_init__(self) -> None:
         """Check the fields against each other."""
