@@ -116,6 +116,8 @@ def main(options: Options) -> None:
         world=options.world,
         device=options.device,
         horizon=last * model.frames_per_step / model.fps,
+        outcomes=None,
+        drift=None,
         disable_env_checker=True,
     )
     observation, _ = env.reset(seed=options.seed)

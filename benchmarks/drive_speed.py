@@ -156,6 +156,8 @@ def main(options: Options) -> None:
         device=options.device,
         backend=options.backend,
         horizon=options.seconds + 10.0,
+        outcomes=None,
+        drift=None,
     )
     model = shared_world(options.world, device=options.device, backend=options.backend)
     per_second = model.fps / model.frames_per_step

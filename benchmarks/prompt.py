@@ -154,6 +154,8 @@ def ride(
         world=options.world,
         frames_in_info=True,
         horizon=options.seconds + 1.0,
+        outcomes=None,
+        drift=None,
     )
     seeds = [1000 * row.seed + row.number for row in rows]
     options_of_rows = {"start": [row.start for row in rows], "prompt": [row.prompt for row in rows]}

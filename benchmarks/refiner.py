@@ -129,6 +129,8 @@ def ride(
         refine=refine,
         frames_in_info=True,
         horizon=options.seconds + 1.0,
+        outcomes=None,
+        drift=None,
     )
     starts = [names[order[number % len(names)]] for number in numbers]
     observation, _ = envs.reset(seed=seeds, options={"start": starts})

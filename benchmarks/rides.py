@@ -143,6 +143,8 @@ def ride(config: RideConfig, numbers: list[int]) -> Rides:
         world=config.world,
         frames_in_info=True,
         horizon=config.seconds + 1.0,
+        outcomes=None,
+        drift=None,
     )
     names = list_contexts(config.world)
     order = np.random.default_rng(config.seed).permutation(len(names))

@@ -32,6 +32,7 @@ from jaxtyping import Float
 from report import Report, spread
 from tqdm import tqdm
 
+from sanawm_gym.envs.outcomes import OutcomeConfig
 from sanawm_gym.episodes import EpisodeDataset
 from sanawm_gym.motion import CarCamera, estimate_yaw
 from sanawm_gym.vehicle import VehicleConfig
@@ -130,6 +131,7 @@ def reference_drives(options: Options) -> list[Pairs]:
         frames_in_info=True,
         horizon=options.seconds,
         off_road_margin=OFF_ROAD,
+        outcomes=OutcomeConfig(turned=np.pi, oncoming=np.inf),
     )
     bar = tqdm(range(options.reference_drives), desc="reference", unit="drive")
     return [
@@ -166,7 +168,12 @@ def recorded_drives(options: Options, folder: Path) -> list[Pairs]:
 
 def generated_drives(options: Options, seed: int) -> list[Pairs]:
     env = gym.make(
-        "SanaWM-Drive-v0", world=options.world, frames_in_info=True, horizon=options.seconds
+        "SanaWM-Drive-v0",
+        world=options.world,
+        frames_in_info=True,
+        horizon=options.seconds,
+        outcomes=None,
+        drift=None,
     )
     names = list_contexts(options.world)
     order = np.random.default_rng(seed).permutation(len(names))

@@ -58,7 +58,8 @@ def main(args: Args) -> None:
         done = terminated or truncated
 
     print(f"{info['time']:.1f} s, {info['distance']:.0f} m, reward {total:.2f}")
-    print(f"ended by {info['truncation_reason']}; wrote {args.out / 'rl-video-episode-0.mp4'}")
+    ended_by = info["termination_reason"] or info["truncation_reason"]
+    print(f"ended by {ended_by}; wrote {args.out / 'rl-video-episode-0.mp4'}")
     env.close()
 
 

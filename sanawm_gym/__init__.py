@@ -19,6 +19,10 @@ _ENVS: dict[str, tuple[str, str | None]] = {
         "sanawm_gym.envs.drive:SanaWMDriveEnv",
         "sanawm_gym.envs.vector:SanaWMDriveVectorEnv",
     ),
+    "SanaWM-Explore-v0": (
+        "sanawm_gym.envs.explore.env:SanaWMExploreEnv",
+        "sanawm_gym.envs.explore.vector:SanaWMExploreVectorEnv",
+    ),
     "SanaWM-DriveReference-v0": ("sanawm_gym.envs.reference.env:ReferenceDriveEnv", None),
 }
 

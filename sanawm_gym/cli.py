@@ -30,7 +30,9 @@ _EXTRA_OF_PACKAGE = {
     "cv2": "reference",
     "diffusers": "full",
     "transformers": "full",
+    "yaml": "full",
     "openvino": "fast",
+    "sb3_contrib": "contrib",
     "torchao": "fp4",
     "ray": "ray",
     "viser": "viz",
@@ -52,6 +54,8 @@ class Command:
     """Name of the function that takes the config; unused when `stages` is named."""
     stages: str = ""
     """Name of a dict there, from the next word of the command line to (config class, function)."""
+    noun: str = "stage"
+    """What that next word names."""
 
 
 COMMANDS = {
@@ -60,6 +64,12 @@ COMMANDS = {
         module="sanawm_gym.drive",
         config="DriveJob",
         function="drive",
+    ),
+    "render": Command(
+        summary="render a video along a camera path (poses, keys, waypoints) from one picture",
+        module="sanawm_gym.render.job",
+        config="RenderJob",
+        function="render",
     ),
     "record": Command(
         summary="record driving episodes with exact poses in the reference simulator",
@@ -73,10 +83,22 @@ COMMANDS = {
         config="IngestConfig",
         function="ingest",
     ),
+    "convert": Command(
+        summary="convert released SANA-WM weights (any layout, pickles too) into safetensors",
+        module="sanawm_gym.worldmodel.official.convert",
+        config="ConvertJob",
+        function="convert",
+    ),
     "train-wm": Command(
         summary="train a stage of the world model on recorded episodes",
         module="sanawm_gym.train_wm.stages",
         stages="STAGES",
+    ),
+    "train-agent": Command(
+        summary="train a driver in a generated world or in the reference simulator",
+        module="sanawm_gym.agents.algorithms",
+        stages="ALGORITHMS",
+        noun="algorithm",
     ),
 }
 
@@ -120,7 +142,7 @@ def _run(name: str, words: list[str]) -> None:
     command = COMMANDS[name]
     module = importlib.import_module(command.module)
     if command.stages:
-        _run_stage(name, getattr(module, command.stages), words)
+        _run_stage(name, command.noun, getattr(module, command.stages), words)
         return
     _call(
         getattr(module, command.config),
@@ -131,19 +153,23 @@ def _run(name: str, words: list[str]) -> None:
 
 
 def _run_stage(
-    name: str, stages: dict[str, tuple[type[Any], Callable[[Any], object]]], words: list[str]
+    name: str,
+    noun: str,
+    stages: dict[str, tuple[type[Any], Callable[[Any], object]]],
+    words: list[str],
 ) -> None:
     if not words or words[0] in ("-h", "--help"):
-        lines = [f"usage: {PROG} {name} STAGE [options]", "", "stages, in the order of training:"]
+        title = f"{noun}s, in the order of training:" if noun == "stage" else f"{noun}s:"
+        lines = [f"usage: {PROG} {name} {noun.upper()} [options]", "", title]
         lines += [f"  {stage:<14} {_first_line(config)}" for stage, (config, _) in stages.items()]
-        lines += ["", f"`{PROG} {name} STAGE --help` lists a stage's options."]
+        lines += ["", f"`{PROG} {name} {noun.upper()} --help` lists its options."]
         print("\n".join(lines))
         if not words:
-            raise ValueError(f"no stage given; expected one of {', '.join(stages)}")
+            raise ValueError(f"no {noun} given; expected one of {', '.join(stages)}")
         return
     stage, rest = words[0], words[1:]
     if stage not in stages:
-        raise ValueError(f"no stage {stage!r}; expected one of {', '.join(stages)}")
+        raise ValueError(f"no {noun} {stage!r}; expected one of {', '.join(stages)}")
     config, function = stages[stage]
     _call(config, function, prog=f"{PROG} {name} {stage}", words=rest)
 

@@ -36,8 +36,9 @@ class DriveJob:
 
     world: str = "drive"
     """World model: a bundled name, a folder or a hub id."""
-    policy: Annotated[str, tyro.conf.arg(metavar="cloned|constant|random|FILE")] = "cloned"
-    """Driver: cloned steers by the pictures; or a file of weights."""
+    policy: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "cloned"
+    """Driver: cloned steers by the pictures; constant and random do not look; lane-keeper,
+    pure-pursuit, idm and reckless need a world with heads; or a file of weights."""
     seconds: float = 60.0
     """Length of the drive [s], above 0."""
     seed: int = 0
@@ -122,6 +123,9 @@ def drive(job: DriveJob) -> DriveReport:
         horizon=job.seconds,
         refine=job.refine,
         backend=job.backend,
+        # A film is as long as was asked for, whatever driver and world make of it.
+        outcomes=None,
+        drift=None,
     )
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
@@ -175,14 +179,14 @@ def _film(decisions: Iterator[_Decision], *, fps: int, job: DriveJob) -> DriveRe
 
 def _decisions(env: gym.Env[Any, Any], policy: Policy, seed: int) -> Iterator[_Decision]:
     """Drive one episode."""
-    observation, _ = env.reset(seed=seed)
+    observation, info = env.reset(seed=seed)
     policy.reset([seed])
     _rendered(env)  # the start context: given, not generated, so it is not part of the drive
     done = False
     while not done:
         before = observation["ego"]
         batch = {name: value[None] for name, value in observation.items()}
-        observation, reward, terminated, truncated, _ = env.step(policy.act(batch)[0])
+        observation, reward, terminated, truncated, info = env.step(policy.act(batch, [info])[0])
         frames = _rendered(env)
         # Straight lines between decisions: for the eye, the motion itself is the world's business.
         share = np.arange(1, len(frames) + 1)[:, None] / len(frames)

@@ -8,7 +8,9 @@ the same ffmpeg build.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+import subprocess
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -131,6 +133,57 @@ def write_video(
             writer.append(frame)
 
 
+class _Decoder:
+    """ffmpeg decoding one video into a pipe, in a `with` statement that ends it and closes both.
+
+    The pictures come as PPM images, each of which says its own size.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.num_frames = 0
+        command = [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-an"),
+            *("-threads", "1", "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", "-"),
+        ]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed on leaving
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            # A signal meant for this process must not end the video half read.
+            start_new_session=True,
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """Pictures in order; one that is cut short ends them."""
+        pipe = self._process.stdout
+        assert pipe is not None
+        while pipe.readline().strip() == b"P6":
+            width, height = (int(word) for word in pipe.readline().split())
+            pipe.readline()  # 255, the brightest value
+            data = pipe.read(3 * width * height)
+            if len(data) < 3 * width * height:
+                return
+            self.num_frames += 1
+            yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+
+    def complaint(self) -> str:
+        """What ffmpeg said last, once it has come to its end."""
+        self._process.wait()
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "no picture in it"
+
+    def __enter__(self) -> _Decoder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.__exit__(None, None, None)
+        self._log.close()
+
+
 def read_video(
     path: str | Path, start: int = 0, stop: int | None = None
 ) -> UInt8[np.ndarray, "f h w 3"]:
@@ -148,26 +201,15 @@ def read_video(
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"video: got {path}, which is not a file; give the path of a video")
-    stream = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24", output_params=["-threads", "1"])
     frames = []
-    try:
-        width, height = next(stream)["size"]
-        for index, data in enumerate(stream):
+    with _Decoder(path) as decoder:
+        for index, frame in enumerate(decoder.frames()):
             if stop is not None and index >= stop:
                 break
             if index >= start:
-                frames.append(np.frombuffer(data, np.uint8).reshape(height, width, 3))
-    # Damaged headers make imageio-ffmpeg fail in its own parsing of ffmpeg's words.
-    except (
-        OSError, RuntimeError, LookupError, AttributeError, StopIteration
-    ) as error:  # fmt: skip
-        reason = str(error).strip().splitlines()
-        raise ValueError(
-            f"video: cannot read {path} ({reason[-1] if reason else 'no picture in it'}); "
-            "is it complete?"
-        ) from error
-    finally:
-        stream.close()
+                frames.append(frame)
+        if not frames and not decoder.num_frames:
+            raise ValueError(f"video: cannot read {path} ({decoder.complaint()}); is it complete?")
     if not frames or (stop is not None and len(frames) < stop - start):
         raise ValueError(
             f"video: got {start + len(frames)} frames in {path}, "

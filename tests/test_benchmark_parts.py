@@ -169,10 +169,3 @@ def test_a_stream_put_together_is_as_large_as_one_that_was_driven(part: Part, wo
             k: x.shape for k, x in driven.tensors().items()
         }
         assert torch.equal(made.num_chunks, driven.num_chunks)
-
-
-def test_ticks_are_round_and_span_what_is_shown(part: Part) -> None:
-    curves = part("curves")
-    assert curves.ticks(0.0, 2.7, False) == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5, 3])
-    assert curves.ticks(4.0, 512.0, True) == pytest.approx([1, 10, 100, 1000])
-    assert len(curves.ticks(0.3, 0.3, False)) >= 2

@@ -1,5 +1,10 @@
 """Videos survive the disk, and nothing half-written is ever left behind."""
 
+import gc
+import os
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +86,41 @@ def test_reading_what_is_no_video_names_the_file(tmp_path: Path) -> None:
         read_video(path)
     with pytest.raises(ValueError, match="not a file"):
         read_video(tmp_path / "absent.mp4")
+
+
+@pytest.mark.parametrize("stop", [None, 3])
+def test_reading_leaves_no_file_open(tmp_path: Path, stop: int | None) -> None:
+    write_video(tmp_path / "a.mp4", clip(), 16)
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        read_video(tmp_path / "a.mp4", 0, stop)
+        with pytest.raises(ValueError, match="is it complete"):
+            read_video(tmp_path / "broken.mp4")
+        gc.collect()
+    assert [str(one.message) for one in told] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_a_signal_to_everybody_does_not_end_a_video_early(tmp_path: Path) -> None:
+    """As ctrl-C in a terminal, which training takes for a wish to stop after the step."""
+    write_video(tmp_path / "a.mp4", clip(60, 144, 256), 16)
+    reading = """
+import os, signal, sys
+from pathlib import Path
+from sanawm_gym.video import _Decoder
+signal.signal(signal.SIGINT, lambda number, _: print("heard"))
+with _Decoder(Path(sys.argv[1])) as decoder:
+    frames = decoder.frames()
+    next(frames)
+    os.killpg(os.getpgrp(), signal.SIGINT)
+    print(1 + sum(1 for _ in frames))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", reading, str(tmp_path / "a.mp4")],
+        capture_output=True, text=True, start_new_session=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["heard", "60"]
 
 
 def test_asking_for_more_frames_than_there_are_is_an_error(tmp_path: Path) -> None:

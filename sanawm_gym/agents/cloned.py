@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sanawm_gym.agents.policy import Action, Observation
+from sanawm_gym.agents.policy import Action, Infos, Observation
 
 _SPEED_SCALE = 20.0
 AT_REST = 0.3
@@ -130,7 +130,7 @@ class ClonedPolicy:
         """Forget how long every car has been at rest."""
         self._rests = np.zeros(len(seeds), dtype=np.int64)
 
-    def act(self, observation: Observation) -> Action:
+    def act(self, observation: Observation, infos: Infos | None = None) -> Action:
         """Steer by the current pictures."""
         camera = torch.from_numpy(np.ascontiguousarray(observation["camera"]))
         speed = torch.from_numpy(np.asarray(observation["ego"])[:, 0].astype(np.float32))

@@ -1,4 +1,4 @@
-"""Clone a driver: ``python -m sanawm_gym.agents.cloning --data DIR ... --out FILE``.
+"""Clone a driver: ``sanawm-gym train-agent bc --data DIR ... --out FILE``.
 
 Every recorded frame carries the action a good driver would take from that very state, also where
 the recorded driver was reckless or off course, so plain regression learns to recover. What a clone
@@ -24,20 +24,23 @@ from tqdm import tqdm
 
 from sanawm_gym.agents.cloned import ClonedDriver, load_driver
 from sanawm_gym.agents.examples import Examples, load_examples
+from sanawm_gym.train_wm.run_record import RunRecord, describe_config, describe_inputs
+from sanawm_gym.worldmodel.folder import write_json
 
 _PEDAL_WEIGHT = 0.3
 _BRAKE_WEIGHT = 3.0
+_LOSS_EVERY = 20  # steps between two losses that are shown and kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class CloningConfig:
-    """Training of the cloned driver."""
+    """Train a driver by imitation of recorded good driving (behaviour cloning)."""
 
     data: tuple[Path, ...]
     """Folders written by ``sanawm-gym record``, at least one, and by
     ``python -m sanawm_gym.agents.practice`` and ``... .imagination``."""
     out: Path
-    """Safetensors file to write."""
+    """Safetensors file to write; beside it a json file says what it was made with and how well."""
     init: Path | None = None
     """Weights to begin with, an earlier ``out``; None draws them."""
     steps: int = 6000
@@ -71,8 +74,8 @@ def clone(config: CloningConfig) -> float:
     driver = load_driver(config.init)
     optimizer = torch.optim.AdamW(driver.parameters(), config.learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-    bar = tqdm(range(config.steps), unit="step", mininterval=5)
-    for _ in bar:
+    bar, losses = tqdm(range(config.steps), unit="step", mininterval=5), []
+    for step in bar:
         index = torch.randint(len(train.speed), (config.batch_size,))
         drawn = driver(augment(train.camera[index]), train.speed[index])
         loss = driving_loss(drawn, train.action[index])
@@ -81,12 +84,26 @@ def clone(config: CloningConfig) -> float:
         torch.nn.utils.clip_grad_norm_(driver.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        bar.set_postfix(loss=f"{float(loss.detach()):.4f}", refresh=False)
+        if step % _LOSS_EVERY == 0:
+            losses.append(float(loss.detach()))
+            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
     steer_error, pedal_error = _errors(driver.eval(), held_out)
     partial = config.out.with_suffix(".partial")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.half() for key, value in driver.state_dict().items()}, partial)
     os.replace(partial, config.out)
+    inputs = describe_inputs(config)
+    del inputs["out"]
+    record = RunRecord(describe_config(config), inputs)
+    write_json(
+        config.out.with_suffix(".json"),
+        {
+            "algorithm": "bc",
+            **record.describe(torch.device("cpu"), 1),
+            "losses": losses,
+            "held_out": {"steer": steer_error, "pedals": pedal_error},
+        },
+    )
     print(
         f"wrote {config.out}; held-out mean absolute error: steering {steer_error:.4f}, "
         f"pedals {pedal_error:.4f}"

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 from sanawm_gym.agents.policy import Policy
+from sanawm_gym.agents.road_drivers import IDM, LaneKeeper, PurePursuit, Reckless
 from sanawm_gym.agents.scripted import ConstantPolicy, RandomPolicy
 
-BUILT_IN = ("cloned", "constant", "random")
+SCRIPTED: dict[str, Callable[[], Policy]] = {
+    "constant": ConstantPolicy,
+    "random": RandomPolicy,
+    "lane-keeper": LaneKeeper,
+    "pure-pursuit": PurePursuit,
+    "idm": IDM,
+    "reckless": Reckless,
+}
+"""Drivers that need no training; all but the first two read the road off the infos."""
+BUILT_IN = ("cloned", *SCRIPTED)
 
 
 def load_policy(name_or_path: str | Path) -> Policy:
-    """A driver by name, or a cloned driver from a safetensors file.
+    """A driver by name, or a trained one from a safetensors file.
 
     Args:
-        name_or_path: ``cloned`` (shipped, steers by the picture), ``constant`` (straight on),
-            ``random``, or a file written by ``python -m sanawm_gym.agents.cloning``.
+        name_or_path: ``cloned`` (shipped, steers by the picture), one of `SCRIPTED`, or a file
+            written by ``sanawm-gym train-agent``.
 
     Raises:
         ValueError: If it is neither a known name nor a file.
     """
-    if name_or_path == "constant":
-        return ConstantPolicy()
-    if name_or_path == "random":
-        return RandomPolicy()
+    if isinstance(name_or_path, str) and name_or_path in SCRIPTED:
+        return SCRIPTED[name_or_path]()
     # torch is imported only by the drivers that need it.
     from sanawm_gym.agents.cloned import ClonedPolicy
 
@@ -37,4 +46,6 @@ def load_policy(name_or_path: str | Path) -> Policy:
             f"no driver {str(name_or_path)!r}: expected one of {list(BUILT_IN)} or a "
             "safetensors file"
         )
-    return ClonedPolicy.from_file(path)
+    from sanawm_gym.agents.learned import LearnedPolicy, is_learned
+
+    return LearnedPolicy.from_file(path) if is_learned(path) else ClonedPolicy.from_file(path)

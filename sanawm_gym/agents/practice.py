@@ -108,7 +108,7 @@ def _drive(
     """One drive: what was seen before every decision, and what the good driver would have done."""
     world_seed = config.world_seed(number)
     num_vehicles = MIN_VEHICLES + number % (MAX_VEHICLES - MIN_VEHICLES + 1)
-    observation, _ = env.reset(
+    observation, info = env.reset(
         seed=world_seed % 2**31, options={"world_seed": world_seed, "num_vehicles": num_vehicles}
     )
     policy.reset([world_seed % 2**31])
@@ -118,8 +118,8 @@ def _drive(
         camera.append(observation["camera"])
         speed.append(observation["ego"][0])
         expert.append(env.get_wrapper_attr("expert_action")())
-        action = policy.act({name: value[None] for name, value in observation.items()})[0]
-        observation, _, terminated, truncated, _ = env.step(action)
+        batch = {name: value[None] for name, value in observation.items()}
+        observation, _, terminated, truncated, info = env.step(policy.act(batch, [info])[0])
     return {
         "camera": np.stack(camera),
         "speed": np.array(speed, dtype=np.float32),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sanawm_gym.agents.policy import Action, Observation
+from sanawm_gym.agents.policy import Action, Infos, Observation
 
 
 class ConstantPolicy:
@@ -23,7 +23,7 @@ class ConstantPolicy:
     def reset(self, seeds: Sequence[int]) -> None:
         """Nothing to forget."""
 
-    def act(self, observation: Observation) -> Action:
+    def act(self, observation: Observation, infos: Infos | None = None) -> Action:
         """Repeat the action once a row."""
         return np.tile(self._action, (len(observation["ego"]), 1))
 
@@ -38,7 +38,7 @@ class RandomPolicy:
         """Seed one generator a row."""
         self._generators = [np.random.default_rng(seed) for seed in seeds]
 
-    def act(self, observation: Observation) -> Action:
+    def act(self, observation: Observation, infos: Infos | None = None) -> Action:
         """Draw one action a row.
 
         Raises:

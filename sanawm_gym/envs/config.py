@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from sanawm_gym.camera import CameraRig, Intrinsics
 from sanawm_gym.vehicle import VehicleConfig
 
-from .reward import RewardTerm, reward_terms
+from .actions import ActionKind, action_kind
+from .drift import DriftConfig
+from .outcomes import OutcomeConfig
+from .reward import RewardConfig, RewardTerm, reward_config
 from .spaces import OBSERVATION_MODES
 
 RENDER_MODES = ("rgb_array", "rgb_array_list", "human")
@@ -39,6 +42,8 @@ class DriveConfig:
     """Show what the world's refiner makes of the drawn pictures; costs time, see its card."""
     observation: str = "dict"
     """`dict` (camera and ego), `camera` (the picture alone) or `latent` (latent frame and ego)."""
+    action: str | ActionKind = "continuous"
+    """`continuous`, `discrete`, `chunk` or `waypoints`, or one of the kinds in `actions`."""
     render_mode: str | None = None
     """`rgb_array` (newest picture), `rgb_array_list` (every raw frame), `human` (a window)."""
     frames_in_info: bool = False
@@ -60,8 +65,14 @@ class DriveConfig:
     """The car."""
     horizon: float = 60.0
     """Length of an episode [s], above 0; rounded up to whole decisions."""
-    reward: str | Sequence[RewardTerm] = "kinematic"
-    """Preset, or reward terms to be added up."""
+    reward: str | RewardConfig | Sequence[RewardTerm] = "auto"
+    """Preset (`carl`, `metadrive`, `pdm`, `kinematic`), a config, or reward terms to be added up.
+    `auto` is `carl` in worlds with heads, and `kinematic`, which is blind to the picture, in
+    others."""
+    outcomes: OutcomeConfig | None = dataclasses.field(default_factory=OutcomeConfig)
+    """When what is read off the pictures ends the drive; None never does."""
+    drift: DriftConfig | None = dataclasses.field(default_factory=DriftConfig)
+    """When a drive is cut short because its world has drifted; None never is."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without the world and the picture."""
@@ -89,7 +100,12 @@ class DriveConfig:
             )
         if not isinstance(self.refine, bool):
             raise ValueError(f"refine: got {self.refine!r}, expected True or False; give either")
-        reward_terms(self.reward)
+        check_rules(self.action, self.reward, self.outcomes)
+        if not isinstance(self.drift, DriftConfig | None):
+            raise ValueError(
+                f"drift: got {self.drift!r}, expected a DriftConfig or None; build one with "
+                "DriftConfig(...)"
+            )
 
     @classmethod
     def from_kwargs(
@@ -122,7 +138,18 @@ class DriveConfig:
 
 
 EPISODE_FIELDS = frozenset(
-    {"start", "prompt", "intrinsics", "speed", "rig", "vehicle", "horizon", "reward"}
+    {
+        "start",
+        "prompt",
+        "intrinsics",
+        "speed",
+        "rig",
+        "vehicle",
+        "horizon",
+        "reward",
+        "outcomes",
+        "drift",
+    }
 )
 """Fields that may differ between the rows of a vector environment."""
 
@@ -144,6 +171,21 @@ def split_options(options: Mapping[str, Any], num_rows: int) -> list[dict[str, A
         for index, row in enumerate(rows):
             row[name] = value if shared else value[index]
     return rows
+
+
+def check_rules(action: object, reward: object, outcomes: object) -> None:
+    """Refuse settings of the task that are none, in whichever world.
+
+    Raises:
+        ValueError: Naming the setting.
+    """
+    action_kind(action)  # type: ignore[arg-type]
+    reward_config(reward, can_read=True)  # type: ignore[arg-type]
+    if not isinstance(outcomes, OutcomeConfig | None):
+        raise ValueError(
+            f"outcomes: got {outcomes!r}, expected an OutcomeConfig or None; build one with "
+            "OutcomeConfig(...)"
+        )
 
 
 def _check_choice(name: str, value: object, known: Sequence[str]) -> None:

@@ -2,45 +2,32 @@
 
 All rows of a call go through the world model together; what changes lives in a `DriveState`.
 
-Axes: b rows, f raw frames of a decision, h and w of the picture.
+Axes: b rows, g rows of equal rules, f raw frames of a decision, o outcomes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float64
 
 from sanawm_gym.vehicle import KinematicBicycle, X, Y
 from sanawm_gym.worldmodel import WorldModel
 from sanawm_gym.worldmodel.world_state import WorldState
 
+from .commands import Command
 from .config import DriveConfig
-from .info import HORIZON, WORLD_FAILURE
-from .reward import Motion, reward_terms, score
+from .decision import Decision
+from .drift import contrast_of, uncertainty_of
+from .info import DRIFT, HORIZON, WORLD_FAILURE
+from .outcomes import OUTCOMES, reason
+from .reading import Reading
+from .reward import RewardConfig, reward_config
 from .start import Start, resolve_start
-from .state import DriveState, Episode, Readings, equal_cars, frame_poses
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Decision:
-    """What one decision brought, a row a car."""
-
-    frames: UInt8[np.ndarray, "b f h w 3"]
-    """Raw frames drawn."""
-    poses: Float64[np.ndarray, "b f 4 4"]
-    """`world_from_camera` of those frames [m]."""
-    rewards: Float64[np.ndarray, " b"]
-    """Sum of the terms."""
-    terms: tuple[dict[str, float], ...]
-    """Named parts of every row's reward."""
-    terminations: Bool[np.ndarray, " b"]
-    """Outcomes of the task. None yet: ends read off the drawn road belong in `_outcomes`."""
-    reasons: tuple[str, ...]
-    """Why a row was truncated; empty where it was not."""
+from .state import DriveState, Episode, equal_rules, frame_poses
+from .transition import Transition
 
 
 class DriveCore:
@@ -49,6 +36,10 @@ class DriveCore:
     def __init__(self, world: WorldModel) -> None:
         """Keep the world model."""
         self.world = world
+        self.can_read = world.heads is not None
+        heads = world.heads
+        # What the numbers vary by over all roads; nothing where nothing is read.
+        self._spread = np.zeros(0) if heads is None else heads.scale.double().cpu().numpy().copy()
         self.seconds_per_decision = world.frames_per_step / world.fps
         cell = world.autoencoder.config.spatial_stride
         self.latent_shape = (
@@ -69,6 +60,7 @@ class DriveCore:
         Raises:
             ValueError: If a start is impossible; nothing has been computed then.
         """
+        rewards = [reward_config(config.reward, self.can_read) for config in configs]
         starts: list[Start] = []
         seeds: list[int] = []
         for config, generator in zip(configs, generators, strict=True):
@@ -84,44 +76,40 @@ class DriveCore:
                 )
             )
         world = self._start_world(starts, seeds)
+        spreads = _spread_of(world)
         return DriveState(
             world=world,
             episodes=tuple(
-                self._episode(config, start, seed)
-                for config, start, seed in zip(configs, starts, seeds, strict=True)
+                self._episode(*each)
+                for each in zip(configs, rewards, starts, seeds, spreads.tolist(), strict=True)
             ),
             vehicle=np.stack([start.vehicle_state for start in starts]),
             camera=np.stack([start.frames[-1] for start in starts]),
             decisions=np.zeros(len(starts), dtype=np.int64),
             distance=np.zeros(len(starts)),
-            perceived=self._perceive(world),
+            reading=self._read(world),
+            counts=np.zeros((len(starts), len(OUTCOMES)), dtype=np.int64),
+            drift=np.zeros(len(starts)),
         )
 
-    def advance(
-        self, state: DriveState, actions: Float32[np.ndarray, "b 2"]
-    ) -> tuple[DriveState, Decision]:
-        """Hold one action a row for one decision.
+    def advance(self, state: DriveState, command: Command) -> tuple[DriveState, Decision]:
+        """Drive all rows for one decision.
 
         Args:
             state: Left unchanged.
-            actions: Steer and throttle/brake, in [-1, 1].
+            command: How the cars are driven, a row a car.
 
         Returns:
             The drives after the decision, and what it brought.
         """
-        num_frames, fps = self.world.frames_per_step, self.world.fps
-        paths = np.empty((state.num_rows, num_frames, 6))
-        rewards = np.empty(state.num_rows)
-        terms: list[dict[str, float]] = [{} for _ in range(state.num_rows)]
-        for rows in equal_cars(state.episodes):
-            episode = state.episodes[rows[0]]
-            bicycle = KinematicBicycle(episode.vehicle)
-            before = state.vehicle[rows]
-            paths[rows] = bicycle.advance(before, actions[rows], num_frames, fps)
-            motion = Motion(before=before, states=paths[rows], bicycle=bicycle, fps=fps)
-            rewards[rows], parts = score(episode.terms, motion)
-            for index, row in enumerate(rows):
-                terms[row] = {name: float(part[index]) for name, part in parts.items()}
+        groups = equal_rules(state.episodes)
+        paths = np.empty((state.num_rows, self.world.frames_per_step, 6))
+        for rows in groups:
+            bicycle = KinematicBicycle(state.episodes[rows[0]].vehicle)
+            driven = command if len(groups) == 1 else command.select(rows)
+            paths[rows] = driven.drive(
+                bicycle, state.vehicle[rows], self.world.frames_per_step, self.world.fps
+            )
         poses = frame_poses(state.episodes, paths)
         frames, world = self.world.step(state.world, poses)
         steps = np.diff(np.concatenate([state.vehicle[:, None], paths], axis=1), axis=1)
@@ -132,25 +120,102 @@ class DriveCore:
             camera=frames[:, -1].copy(),
             decisions=state.decisions + 1,
             distance=state.distance + np.hypot(steps[..., X], steps[..., Y]).sum(axis=1),
-            perceived=self._perceive(world),
+            reading=self._read(world),
+            counts=np.zeros_like(state.counts),
+            drift=np.zeros_like(state.drift),
         )
-        decision = Decision(
+        spread = _spread_of(world)
+        reached = np.zeros(state.counts.shape, dtype=np.bool_)
+        for rows in groups:
+            reached[rows] = self._judge(state, following, spread, rows)
+        truncations = _truncation_reasons(following, np.isfinite(spread))
+        # What is read off a world that has failed says nothing about the drive.
+        reached[[why in (DRIFT, WORLD_FAILURE) for why in truncations]] = False
+        rewards = np.zeros(state.num_rows)
+        terms: list[dict[str, float]] = [{} for _ in range(state.num_rows)]
+        for rows in groups:
+            seen = self._transition(state, following, paths, rows)
+            ended = np.asarray(reached[rows].any(axis=1))
+            rewards[rows], parts = state.episodes[rows[0]].reward.score(seen, ended)
+            for index, row in enumerate(rows):
+                terms[row] = {name: float(part[index]) for name, part in parts.items()}
+        for row in [index for index, why in enumerate(truncations) if why == WORLD_FAILURE]:
+            rewards[row], terms[row] = 0.0, state.episodes[row].reward.blank()
+        return following, Decision(
             frames=frames,
             poses=poses,
             rewards=rewards,
             terms=tuple(terms),
-            terminations=np.zeros(state.num_rows, dtype=np.bool_),
-            reasons=_truncation_reasons(following),
+            termination_reasons=tuple(reason(row) for row in reached),
+            truncation_reasons=truncations,
         )
-        return following, decision
 
-    def _perceive(self, world: WorldState) -> tuple[Readings | None, ...]:
+    def _judge(
+        self,
+        state: DriveState,
+        following: DriveState,
+        spread: Float64[np.ndarray, " b"],
+        rows: list[int],
+    ) -> Bool[np.ndarray, "g o"]:
+        """Go on counting outcomes and drift in rows of equal rules.
+
+        Args:
+            state: Before the decision.
+            following: After it; its counts and drift are filled in.
+            spread: Of the latent frames after it.
+            rows: Which rows.
+
+        Returns:
+            Which outcomes end which drives.
+        """
+        episode, reading = state.episodes[rows[0]], following.reading
+        if reading is not None and len(rows) < state.num_rows:
+            reading = reading.select(rows)
+        if episode.drift is not None:
+            at_start = np.array([state.episodes[row].contrast for row in rows])
+            following.drift[rows] = episode.drift.score(
+                state.drift[rows],
+                contrast_of(spread[rows], at_start),
+                None if reading is None else uncertainty_of(reading, self._spread),
+                self.seconds_per_decision,
+            )
+        if episode.outcomes is None or reading is None:
+            return np.zeros((len(rows), len(OUTCOMES)), dtype=np.bool_)
+        chances = episode.outcomes.chances(reading, episode.vehicle.width)
+        following.counts[rows] = episode.outcomes.count(chances, state.counts[rows])
+        return episode.outcomes.reached(following.counts[rows])
+
+    def _transition(
+        self,
+        state: DriveState,
+        following: DriveState,
+        paths: Float64[np.ndarray, "b f 6"],
+        rows: list[int],
+    ) -> Transition:
+        """What a decision did to some rows, for their reward."""
+        reading, everyone = following.reading, len(rows) == state.num_rows
+        return Transition(
+            before=state.vehicle if everyone else state.vehicle[rows],
+            states=paths if everyone else paths[rows],
+            bicycle=KinematicBicycle(state.episodes[rows[0]].vehicle),
+            fps=self.world.fps,
+            reading=reading if everyone or reading is None else reading.select(rows),
+            picture=following.camera if everyone else following.camera[rows],
+        )
+
+    def _read(self, world: WorldState) -> Reading | None:
         """What the world reads off its newest pictures, all rows together."""
         if self.world.heads is None:
-            return (None,) * world.batch_size
-        return tuple(self.world.perceive(world).rows())
+            return None
+        perceived = self.world.perceive(world)
+        return Reading(
+            mean=perceived.mean.double().cpu().numpy(),
+            deviation=perceived.deviation.double().cpu().numpy(),
+        )
 
-    def _episode(self, config: DriveConfig, start: Start, seed: int) -> Episode:
+    def _episode(
+        self, config: DriveConfig, reward: RewardConfig, start: Start, seed: int, contrast: float
+    ) -> Episode:
         fx, fy, cx, cy = start.intrinsics.tolist()
         return Episode(
             start=start.name,
@@ -159,7 +224,10 @@ class DriveCore:
             intrinsics=(fx, fy, cx, cy),
             rig=start.rig,
             vehicle=config.vehicle,
-            terms=reward_terms(config.reward),
+            reward=reward,
+            outcomes=config.outcomes,
+            drift=config.drift,
+            contrast=contrast,
             num_decisions=math.ceil(config.horizon / self.seconds_per_decision - 1e-9),
         )
 
@@ -184,9 +252,18 @@ class DriveCore:
         return WorldState.concat(parts).select([order.index(row) for row in range(len(starts))])
 
 
-def _truncation_reasons(state: DriveState) -> tuple[str, ...]:
-    finite = state.world.latent.isfinite().flatten(1).all(1).tolist()
-    return tuple(
-        WORLD_FAILURE if not sound else HORIZON if made >= episode.num_decisions else ""
-        for sound, made, episode in zip(finite, state.decisions, state.episodes, strict=True)
-    )
+def _spread_of(world: WorldState) -> Float64[np.ndarray, " b"]:
+    """Standard deviation of every row's newest latent frame; not finite where that is not."""
+    return np.asarray(world.latent.float().flatten(1).std(dim=1).double().cpu().numpy())
+
+
+def _truncation_reasons(state: DriveState, finite: Bool[np.ndarray, " b"]) -> tuple[str, ...]:
+    reasons = []
+    for row, episode in enumerate(state.episodes):
+        if not finite[row]:
+            reasons.append(WORLD_FAILURE)
+        elif state.drift[row] >= 1.0:
+            reasons.append(DRIFT)
+        else:
+            reasons.append(HORIZON if state.decisions[row] >= episode.num_decisions else "")
+    return tuple(reasons)

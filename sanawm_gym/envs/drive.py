@@ -8,9 +8,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from .actions import action_kind
 from .config import RENDER_MODES, DriveConfig
 from .snapshot import DriveSnapshot
-from .spaces import FPS, Observation, check_actions
+from .spaces import FPS, Observation
 from .vector import SanaWMDriveVectorEnv
 
 
@@ -36,6 +37,10 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
     than 5.5 m/s^2 of lateral acceleration allow, the speed stays within 0 and 25 m/s. The numbers
     are those of the default `VehicleConfig`.
 
+    `action` chooses another kind when the environment is made: `discrete` (15 meta-actions),
+    `chunk` (k decisions at once, (k, 2)) or `waypoints` (x, y, yaw ahead, (k, 3), tracked by a
+    controller); see `sanawm_gym.envs.actions`.
+
     ## Observation space
     `Dict` (option `observation="dict"`):
 
@@ -51,10 +56,12 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
     `latent`, the newest latent frame (float32 (c, h, w), clipped to +-16).
 
     ## Rewards
-    Preset `kinematic`: 0.1 a metre driven, minus up to 0.05 a decision for each of acceleration,
-    lateral acceleration, jerk, yaw rate and yaw acceleration outside its comfort band. Computed
-    from the exact motion of the car, **blind to the picture**: leaving the drawn road costs
-    nothing. The parts stand in `info["reward_terms"]`; `reward` also takes own terms.
+    `reward="auto"` is `carl` in a world with heads: 0.1 a metre along the lane that is read off the
+    picture, times factors between 0 and 1 for speed beyond 50 km/h, offset from the lane's middle,
+    time to collision and comfort; -1 for the decision whose outcome ends the drive. Other presets
+    are `metadrive`, `pdm` and `kinematic`: metres driven minus discomfort, **blind to the
+    picture**, which is what `auto` means in a world without heads (the log says so once). `reward`
+    also takes a `RewardConfig` or own terms. The parts stand in `info["reward_terms"]`.
 
     ## Start
     `start` names a context of the world, an image file, a picture or a `StartContext`; by default a
@@ -62,9 +69,11 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
     speed. Equal seeds and actions give equal bytes on one machine.
 
     ## End
-    `terminated` is always False: outcomes would have to be read off the generated pictures.
-    `truncated` after `horizon` seconds, or when the world model produces numbers that are no
-    picture; `info["truncation_reason"]` is `horizon` or `world_failure`.
+    `terminated` by an outcome that a world with heads reads off its pictures at three decisions in
+    a row (`outcomes`, an `OutcomeConfig`): `off_road`, `wrong_way` or `collision`, the last of
+    which is read poorly. `truncated` after `horizon` seconds, when what the world draws can no
+    longer be trusted (`drift`, a `DriftConfig`), or when it produces numbers that are no picture
+    (`world_failure`); such an end says nothing about the driver.
 
     ## Info
     | key | meaning |
@@ -74,10 +83,12 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
     | `world_from_camera` | pose of the observed picture, OpenCV axes, (4, 4) [m] |
     | `intrinsics` | fx, fy, cx, cy of the observed picture [px] |
     | `reward_terms` | named parts of the reward |
-    | `truncation_reason` | empty, `horizon` or `world_failure` |
+    | `termination_reason` | empty, `collision`, `off_road` or `wrong_way` |
+    | `truncation_reason` | empty, `horizon`, `drift` or `world_failure` |
+    | `drift_score` | how far the world has drifted; 1 ends the drive |
     | `perceived` | what a world with heads reads off the observed picture: mean and deviation of |
     |   | every one of `worldmodel.heads.QUANTITIES`; absent in worlds without heads |
-    | `frames`, `frame_poses` | raw frames of the decision, with `frames_in_info=True` |
+    | `frames`, `frame_poses` | raw frames of the step, with `frames_in_info=True` |
     | `start`, `prompt`, `world_seed` | after a reset only |
 
     ## Rendering
@@ -87,7 +98,8 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
 
     ## Arguments
     The fields of `DriveConfig`, to `gymnasium.make` or in `reset(options=...)`, where they hold for
-    the episode; world, device, dtype, sampler steps, observation and rendering then stay.
+    the episode; world, device, dtype, sampler steps, observation and rendering then stay. The kind
+    of action is fixed.
 
     ## Version history
     v0: first version.
@@ -114,6 +126,7 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
         )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
+        self._actions = action_kind(self.config.action)
         self._follow()
 
     @property
@@ -139,14 +152,15 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
         return _first(observations), infos[0]
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Hold an action for one decision (0.25 s in the bundled world).
+        """Take an action: one decision (0.25 s in the bundled world), or a chunk of them.
 
         Raises:
             ValueError: If the action has the wrong shape or is not finite.
             ResetNeeded: Before the first reset and after the end of an episode.
         """
-        checked = check_actions(action, None)
-        observations, rewards, terminated, truncated, infos = self._vector.step_rows(checked[None])
+        observations, rewards, terminated, truncated, infos = self._vector.step_rows(
+            self._actions.read(action, None)
+        )
         return (
             _first(observations),
             float(rewards[0]),

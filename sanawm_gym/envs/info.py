@@ -17,6 +17,8 @@ HORIZON = "horizon"
 """Truncation reason: the episode's time is up."""
 WORLD_FAILURE = "world_failure"
 """Truncation reason: the world model produced numbers that are no picture."""
+DRIFT = "drift"
+"""Truncation reason: what the world draws can no longer be trusted, see `drift.py`."""
 
 
 def step_info(
@@ -27,7 +29,9 @@ def step_info(
     world_from_camera: Float64[np.ndarray, "4 4"],
     intrinsics: Float64[np.ndarray, " 4"],
     reward_terms: Mapping[str, float],
+    termination_reason: str = "",
     truncation_reason: str = "",
+    drift_score: float = 0.0,
     perceived: Mapping[str, Mapping[str, float]] | None = None,
     frames: UInt8[np.ndarray, "f h w 3"] | None = None,
     frame_poses: Float64[np.ndarray, "f 4 4"] | None = None,
@@ -41,9 +45,11 @@ def step_info(
         world_from_camera: Pose of the observed picture [m].
         intrinsics: fx, fy, cx, cy of the observed picture [px].
         reward_terms: Named parts of the reward; zeros after a reset.
-        truncation_reason: Empty, `horizon` or `world_failure`.
+        termination_reason: Empty, `collision`, `off_road` or `wrong_way`.
+        truncation_reason: Empty, `horizon`, `drift` or `world_failure`.
+        drift_score: How far the world has drifted; 1 ends the episode.
         perceived: Mean and deviation of what a world with heads reads off the observed picture.
-        frames: Raw frames of the decision, where asked for.
+        frames: Raw frames of the step, where asked for.
         frame_poses: `world_from_camera` of those frames [m].
 
     Returns:
@@ -57,7 +63,9 @@ def step_info(
         "world_from_camera": np.array(world_from_camera),
         "intrinsics": np.array(intrinsics),
         "reward_terms": {name: float(value) for name, value in reward_terms.items()},
+        "termination_reason": termination_reason,
         "truncation_reason": truncation_reason,
+        "drift_score": float(drift_score),
     }
     if perceived is not None:
         info["perceived"] = {name: dict(reading) for name, reading in perceived.items()}

@@ -7,45 +7,57 @@ begins how, what a row observes and reports, and how all of it is kept and broug
 from __future__ import annotations
 
 import copy
+import logging
+import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
-from numpy.typing import NDArray
 
 from sanawm_gym.vehicle import KinematicBicycle
 
+from .actions import action_kind
+from .commands import Command
 from .config import EPISODE_FIELDS, DriveConfig, split_options
-from .core import Decision, DriveCore
+from .core import DriveCore
+from .decision import Decision
 from .info import reset_info, step_info
+from .reward import AUTO, reward_config
 from .snapshot import DriveSnapshot
 from .spaces import LATENT_BOUND, Observation, ego_observation, observation_space
-from .state import DriveState, equal_cars
+from .state import DriveState, equal_rules
 from .worlds import shared_world
 
 
 class DriveRows:
     """Drives by row. Every method either works or leaves all as it was."""
 
-    def __init__(self, config: DriveConfig, num_rows: int, max_decisions: int | None) -> None:
+    def __init__(self, config: DriveConfig, num_rows: int, max_steps: int | None) -> None:
         """Load the world; no drive begins yet.
 
         Args:
             config: Settings of all rows, until `begin` is told otherwise.
             num_rows: Number of drives.
-            max_decisions: Decisions an episode, if fewer than the horizon holds.
+            max_steps: Steps an episode, if fewer than the horizon holds.
 
         Raises:
-            ValueError: If the world, device, dtype or observation mode is unknown.
+            ValueError: If the world, device, dtype or observation mode is unknown, or the reward
+                needs a world that reads its pictures.
         """
         self.config = config
         self.num_rows = num_rows
-        self.max_decisions = max_decisions
+        self.max_steps = max_steps
         self.core = _core_of(config)
+        reward_config(config.reward, self.core.can_read)
+        if config.reward == AUTO and not self.core.can_read:
+            _say_that_nobody_looks(os.fspath(config.world))
         self.space = _space_of(config, self.core)
+        self.actions = action_kind(config.action)
+        self.action_space = self.actions.space(config.vehicle, self.core.seconds_per_decision)
         self.done = np.zeros(num_rows, dtype=np.bool_)
         self._generators: list[np.random.Generator | None] = [None] * num_rows
         self._state: DriveState | None = None
@@ -102,6 +114,7 @@ class DriveRows:
         configs = [self._limited(base.replace(own[row]), core) for row in rows]
         for config in configs:
             self._check_space(_space_of(config, core))
+            self._check_actions(config)
         # Drawn from copies: a start that fails must not have used up random numbers.
         generators = [self._generator(row, seeds[row] if seeds else None) for row in rows]
         begun = core.start(configs, generators)
@@ -111,16 +124,30 @@ class DriveRows:
         for row, generator in zip(rows, generators, strict=True):
             self._generators[row] = generator
 
-    def advance(self, rows: Sequence[int], actions: NDArray[np.float32]) -> Decision:
-        """Hold one action for one decision in some rows; the others stand still.
+    def commands(self, actions: Any) -> list[Command]:
+        """What the actions of all rows make their cars do, one command a decision.
+
+        Raises:
+            ValueError: If the actions do not fit their space.
+        """
+        checked: Any = self.actions.read(actions, self.num_rows)
+        state = self.state
+        vehicles = [episode.vehicle for episode in state.episodes]
+        return self.actions.commands(
+            checked, state.vehicle, vehicles, self.core.seconds_per_decision
+        )
+
+    def advance(self, rows: Sequence[int], command: Command) -> Decision:
+        """Drive some rows for one decision; the others stand still.
 
         Args:
             rows: Which ones, ascending.
-            actions: One action for every row of the batch.
+            command: How every row of the batch is driven.
         """
         everyone = len(rows) == self.num_rows
         before = self.state if everyone else self.state.select(rows)
-        after, decision = self.core.advance(before, actions[list(rows)])
+        driven = command if everyone else command.select(rows)
+        after, decision = self.core.advance(before, driven)
         self._state = self._merged(after, rows)
         return decision
 
@@ -130,7 +157,7 @@ class DriveRows:
         if self.config.observation == "camera":
             return np.array(state.camera)
         ego = np.empty((self.num_rows, 4), dtype=np.float32)
-        for rows in equal_cars(state.episodes):
+        for rows in equal_rules(state.episodes):
             bicycle = KinematicBicycle(state.episodes[rows[0]].vehicle)
             ego[rows] = ego_observation(state.vehicle[rows], bicycle)
         if self.config.observation == "latent":
@@ -153,13 +180,14 @@ class DriveRows:
             "distance": state.distance,
             "vehicle_state": state.vehicle,
             "intrinsics": np.array(episode.intrinsics),
+            "drift_score": state.drift,
             "perceived": state.perceived,
         }
         if decision is None:
             return step_info(
                 **common,
                 world_from_camera=state.world_from_camera,
-                reward_terms={term.name: 0.0 for term in episode.terms},
+                reward_terms=episode.reward.blank(),
             ) | reset_info(
                 start=episode.start, prompt=episode.prompt, world_seed=episode.world_seed
             )
@@ -168,7 +196,8 @@ class DriveRows:
             **common,
             world_from_camera=decision.poses[index, -1],
             reward_terms=decision.terms[index],
-            truncation_reason=decision.reasons[index],
+            termination_reason=decision.termination_reasons[index],
+            truncation_reason=decision.truncation_reasons[index],
             frames=decision.frames[index] if wanted else None,
             frame_poses=decision.poses[index] if wanted else None,
         )
@@ -220,10 +249,18 @@ class DriveRows:
         return seeding.np_random(seed)[0]
 
     def _limited(self, config: DriveConfig, core: DriveCore) -> DriveConfig:
-        if self.max_decisions is None:
+        if self.max_steps is None:
             return config
-        limit = self.max_decisions * core.seconds_per_decision
+        limit = self.max_steps * core.seconds_per_decision * self.actions.num_decisions
         return config.replace({"horizon": min(config.horizon, limit)})
+
+    def _check_actions(self, config: DriveConfig) -> None:
+        """Refuse options that would change the kind of action."""
+        if action_kind(config.action) != self.actions:
+            raise ValueError(
+                f"options: got action={config.action!r}, expected {self.actions}, which was fixed "
+                "when the environment was made; make another one"
+            )
 
     def _check_space(self, space: spaces.Space[Any]) -> None:
         """Refuse options whose observations would leave the space this environment promised."""
@@ -232,6 +269,17 @@ class DriveRows:
                 f"options: got observations in {space}, expected them to stay in {self.space}, "
                 "which was fixed when the environment was made; make another one"
             )
+
+
+@cache
+def _say_that_nobody_looks(world: str) -> None:
+    """Once a process and world: a log entry, since nothing that was asked for is missing."""
+    logging.getLogger(__name__).warning(
+        "world %r has no heads that read its pictures: the reward is 'kinematic', which is blind "
+        "to the road, and no drive ends by leaving it. Train heads (sanawm-gym train-wm heads), "
+        "give reward terms that look at the picture, or set reward='kinematic' to hear no more",
+        world,
+    )
 
 
 def _within(inner: spaces.Space[Any], outer: spaces.Space[Any]) -> bool:

@@ -34,9 +34,11 @@ class Screen:
         """Begin an episode with its first picture."""
         self._frames[row] = [picture]
 
-    def extend(self, row: int, frames: UInt8[np.ndarray, "f h w 3"]) -> None:
-        """Add the raw frames of a decision."""
-        if self.mode == "rgb_array_list":
+    def extend(
+        self, row: int, frames: UInt8[np.ndarray, "f h w 3"], same_step: bool = False
+    ) -> None:
+        """Add the raw frames of a decision; those of the same step before it are kept."""
+        if same_step or self.mode == "rgb_array_list":
             self._frames[row].extend(frames)
         else:
             self._frames[row] = list(frames)

@@ -106,21 +106,35 @@ def check_actions(
         ValueError: If the shape is wrong or a value is not a finite number.
     """
     shape = (2,) if num_rows is None else (num_rows, 2)
+    numbers = read_numbers(actions, shape, "(steer, throttle/brake)")
+    return np.asarray(np.clip(numbers, -1.0, 1.0))
+
+
+def read_numbers(actions: Any, shape: tuple[int, ...], meaning: str) -> Float32[np.ndarray, "..."]:
+    """Read actions of a shape.
+
+    Args:
+        actions: What was given.
+        shape: What it should be, with an axis of cars in a vector environment.
+        meaning: Of the last axis, for the message.
+
+    Raises:
+        ValueError: If the shape is wrong or a value is not a finite number.
+    """
     try:
         array = np.asarray(actions, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"action: got {actions!r}, expected numbers of shape {shape}: (steer, throttle/brake); "
+            f"action: got {actions!r}, expected numbers of shape {shape}: {meaning}; "
             "pass a float32 array"
         ) from error
     if array.shape != shape:
         raise ValueError(
-            f"action: got shape {array.shape}, expected {shape}: (steer, throttle/brake) of each "
-            "car; a single environment takes no batch axis, a vector environment one row a car"
+            f"action: got shape {array.shape}, expected {shape}: {meaning} of each car; a single "
+            "environment takes no batch axis, a vector environment one row a car"
         )
     if not np.isfinite(array).all():
         raise ValueError(
-            f"action: got {array.tolist()}, expected finite numbers in [-1, 1]; "
-            "look for a diverged policy"
+            f"action: got {array.tolist()}, expected finite numbers; look for a diverged policy"
         )
-    return np.clip(array, -1.0, 1.0)
+    return array

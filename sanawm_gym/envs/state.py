@@ -4,14 +4,14 @@ Nothing in a `DriveState` is ever changed in place: starting makes one, advancin
 another. Snapshots are states that were kept, forks are states with a row repeated, and an autoreset
 is a row put in another's place.
 
-Axes: b rows, f raw frames of a decision, h and w of the picture, c channels of a latent.
+Axes: b rows, f raw frames of a decision, h and w of the picture, c channels of a latent, o
+outcomes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
@@ -21,10 +21,10 @@ from sanawm_gym.geometry import planar_pose
 from sanawm_gym.vehicle import YAW, VehicleConfig, X, Y
 from sanawm_gym.worldmodel.world_state import WorldState
 
-from .reward import RewardTerm
-
-Readings: TypeAlias = dict[str, dict[str, float]]
-"""Mean and deviation by quantity (`worldmodel.heads.QUANTITIES`)."""
+from .drift import DriftConfig
+from .outcomes import OutcomeConfig
+from .reading import Reading
+from .reward import RewardConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,21 @@ class Episode:
     """Camera mount."""
     vehicle: VehicleConfig
     """The car."""
-    terms: tuple[RewardTerm, ...]
-    """Parts of the reward."""
+    reward: RewardConfig
+    """What is paid."""
+    outcomes: OutcomeConfig | None
+    """What ends the task, if anything."""
+    drift: DriftConfig | None
+    """What ends the trust in the world, if anything."""
+    contrast: float
+    """Standard deviation of the latent frame at the start."""
     num_decisions: int
     """Length of the episode."""
+
+    @property
+    def rules(self) -> tuple[object, ...]:
+        """What rows must share to be driven and judged together."""
+        return (self.vehicle, self.reward, self.outcomes, self.drift)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,8 +76,12 @@ class DriveState:
     """Decisions made since the reset."""
     distance: Float64[np.ndarray, " b"]
     """Way driven since the reset [m]."""
-    perceived: tuple[Readings | None, ...]
-    """What the world reads off every row's newest picture; None in worlds without heads."""
+    reading: Reading | None
+    """What the world reads off the newest pictures; None in worlds without heads."""
+    counts: Int64[np.ndarray, "b o"]
+    """Decisions in a row at which every outcome was read."""
+    drift: Float64[np.ndarray, " b"]
+    """Smoothed drift scores."""
 
     @property
     def num_rows(self) -> int:
@@ -83,7 +98,9 @@ class DriveState:
             camera=self.camera[index],
             decisions=self.decisions[index],
             distance=self.distance[index],
-            perceived=tuple(self.perceived[row] for row in index),
+            reading=None if self.reading is None else self.reading.select(index),
+            counts=self.counts[index],
+            drift=self.drift[index],
         )
 
     @classmethod
@@ -91,6 +108,7 @@ class DriveState:
         """Drives side by side."""
         if len(states) == 1:
             return states[0]
+        readings = [state.reading for state in states if state.reading is not None]
         return cls(
             world=WorldState.concat([state.world for state in states]),
             episodes=tuple(episode for state in states for episode in state.episodes),
@@ -98,7 +116,9 @@ class DriveState:
             camera=np.concatenate([state.camera for state in states]),
             decisions=np.concatenate([state.decisions for state in states]),
             distance=np.concatenate([state.distance for state in states]),
-            perceived=tuple(readings for state in states for readings in state.perceived),
+            reading=Reading.concat(readings) if readings else None,
+            counts=np.concatenate([state.counts for state in states]),
+            drift=np.concatenate([state.drift for state in states]),
         )
 
     def select_row(self, row: int) -> DriveRow:
@@ -106,12 +126,10 @@ class DriveState:
         return DriveRow(
             episode=self.episodes[row],
             vehicle=self.vehicle[row],
-            world_from_camera=frame_poses(
-                self.episodes[row : row + 1], self.vehicle[None, row : row + 1]
-            )[0, 0],
             decisions=int(self.decisions[row]),
             distance=float(self.distance[row]),
-            perceived=self.perceived[row],
+            drift=float(self.drift[row]),
+            perceived=None if self.reading is None else self.reading.row(row),
         )
 
     def latent(self) -> Float32[np.ndarray, "b c h w"]:
@@ -127,23 +145,27 @@ class DriveRow:
     """Constants of the drive."""
     vehicle: Float64[np.ndarray, " 6"]
     """State of the car."""
-    world_from_camera: Float64[np.ndarray, "4 4"]
-    """Pose of the newest frame [m]."""
     decisions: int
     """Decisions made since the reset."""
     distance: float
     """Way driven since the reset [m]."""
-    perceived: Readings | None
-    """What the world reads off the newest picture."""
+    drift: float
+    """Smoothed drift score."""
+    perceived: dict[str, dict[str, float]] | None
+    """What the world reads off the newest picture, by name; None in worlds without heads."""
+
+    @property
+    def world_from_camera(self) -> Float64[np.ndarray, "4 4"]:
+        """Pose of the newest frame [m]."""
+        return np.asarray(frame_poses([self.episode], self.vehicle[None, None])[0, 0])
 
 
-def equal_cars(episodes: Sequence[Episode]) -> list[list[int]]:
-    """Rows that drive the same car for the same reward, so that they advance together."""
+def equal_rules(episodes: Sequence[Episode]) -> list[list[int]]:
+    """Rows that drive the same car for the same reward to the same ends: they advance together."""
     groups: list[list[int]] = []
     for row, episode in enumerate(episodes):
         for rows in groups:
-            first = episodes[rows[0]]
-            if (first.vehicle, first.terms) == (episode.vehicle, episode.terms):
+            if episodes[rows[0]].rules == episode.rules:
                 rows.append(row)
                 break
         else:

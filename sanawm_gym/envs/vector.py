@@ -15,11 +15,13 @@ from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
 from .arguments import check_count, read_mode, rows_to_reset, spread_seeds
+from .commands import Command
 from .config import RENDER_MODES, DriveConfig
+from .decision import Decision, joined
 from .rows import DriveRows
 from .screen import Screen
 from .snapshot import DriveSnapshot
-from .spaces import FPS, Observation, action_space, check_actions
+from .spaces import FPS, Observation
 
 InfoType = TypeVar("InfoType")
 Infos = dict[int, dict[str, Any]]
@@ -44,7 +46,10 @@ class SanaWMDriveVectorEnv(VectorEnv[Any, Any, Any]):
     **Options** of `reset` are the fields of `DriveConfig` and hold for the episodes they begin; a
     list of `num_envs` values gives one to each row. World, device, dtype, sampler steps,
     observation and rendering belong to the environment as a whole: they change only when all rows
-    are reset, and then stay.
+    are reset, and then stay. The kind of action is fixed.
+
+    **Chunks.** With an action of several decisions a row that ends on the way stands still until
+    the others are through: its reward and info are those of its end.
 
     **Snapshots.** `snapshot()` and `restore(snapshot)` keep and bring back all rows;
     `fork(n, row)` makes an environment of n copies of one row.
@@ -53,7 +58,7 @@ class SanaWMDriveVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: Number of cars, at least 1.
         config: Settings; single fields can be given by name on top.
         autoreset_mode: A `gymnasium.vector.AutoresetMode` or its value.
-        max_episode_steps: Decisions an episode, if fewer than the horizon holds.
+        max_episode_steps: Steps an episode, if fewer than the horizon holds.
         kwargs: Fields of `DriveConfig`.
 
     Raises:
@@ -85,7 +90,7 @@ class SanaWMDriveVectorEnv(VectorEnv[Any, Any, Any]):
         self._rows = DriveRows(config, self.num_envs, max_episode_steps)
         self.single_observation_space = self._rows.space
         self.observation_space = batch_space(self._rows.space, self.num_envs)
-        self.single_action_space = action_space()
+        self.single_action_space = self._rows.action_space
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._screen = self._new_screen()
 
@@ -130,7 +135,7 @@ class SanaWMDriveVectorEnv(VectorEnv[Any, Any, Any]):
         return self._rows.observe(), {row: self._rows.info(row) for row in rows}
 
     def step(self, actions: Any) -> StepOf[dict[str, Any]]:
-        """Hold one action a row for one decision (0.25 s in the bundled world).
+        """Take one action a row: one decision (0.25 s in the bundled world), or a chunk of them.
 
         Raises:
             ValueError: If the actions have the wrong shape or are not finite.
@@ -141,7 +146,7 @@ class SanaWMDriveVectorEnv(VectorEnv[Any, Any, Any]):
 
     def step_rows(self, actions: Any) -> StepOf[Infos]:
         """Like `step`, with one info dictionary a row."""
-        checked = check_actions(actions, self.num_envs)
+        commands = self._rows.commands(actions)
         finished = [int(row) for row in np.flatnonzero(self._rows.done)]
         if finished and self.autoreset_mode is not AutoresetMode.NEXT_STEP:
             raise ResetNeeded(
@@ -154,13 +159,12 @@ class SanaWMDriveVectorEnv(VectorEnv[Any, Any, Any]):
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
         infos: Infos = {}
         if active:
-            decision = self._rows.advance(active, checked)
+            decision = self._drive(active, commands)
             rewards[active] = decision.rewards
-            terminated[active] = decision.terminations
-            truncated[active] = [reason != "" for reason in decision.reasons]
+            terminated[active] = [reason != "" for reason in decision.termination_reasons]
+            truncated[active] = [reason != "" for reason in decision.truncation_reasons]
             for index, row in enumerate(active):
                 infos[row] = self._rows.info(row, decision, index)
-                self._screen.extend(row, decision.frames[index])
         infos.update(self._autoreset(finished))
         self._rows.done = terminated | truncated
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._rows.done.any():
@@ -227,6 +231,20 @@ class SanaWMDriveVectorEnv(VectorEnv[Any, Any, Any]):
         )
         forked.restore(snapshot.select([0] * forked.num_envs))
         return forked
+
+    def _drive(self, rows: Sequence[int], commands: Sequence[Command]) -> Decision:
+        """Follow the commands in some rows, each until its episode is over."""
+        parts: list[tuple[Sequence[int], Decision]] = []
+        going = list(rows)
+        for command in commands:
+            decision = self._rows.advance(going, command)
+            for index, row in enumerate(going):
+                self._screen.extend(row, decision.frames[index], len(parts) > 0)
+            parts.append((going, decision))
+            going = [row for row, over in zip(going, decision.ended, strict=True) if not over]
+            if not going:
+                break
+        return joined(parts, rows)
 
     def _autoreset(self, rows: Sequence[int]) -> Infos:
         """Begin new episodes in some rows and return their infos."""

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from sanawm_gym.camera import Intrinsics
+from sanawm_gym.paths.pose_files import read_array
+from sanawm_gym.paths.trajectory import Trajectory, check_times, from_quaternions
 
 from .config import IngestConfig
 from .drive import Drive, Layout
 from .pictures import VideoFile
-from .pose_files import read_array
-from .trajectory import Trajectory, check_times, from_quaternions
 
 _FOCAL = 910.0 / 1164
 """Focal length over width of the picture."""

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from sanawm_gym.camera import Intrinsics
+from sanawm_gym.paths.trajectory import Trajectory
 
 from .config import IngestConfig
 from .pictures import Pictures
-from .trajectory import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)

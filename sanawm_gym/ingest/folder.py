@@ -18,23 +18,22 @@ import numpy as np
 from jaxtyping import Float64
 
 from sanawm_gym.camera import Intrinsics
-
-from .config import IngestConfig
-from .drive import Drive, Layout
-from .pictures import VideoFile
-from .pose_files import (
+from sanawm_gym.paths.pose_files import (
     KITTI_COLUMNS,
     TUM_COLUMNS,
+    constant_lens,
     kitti_poses,
     read_npz,
     read_rows,
     tum_poses,
 )
-from .trajectory import Trajectory, check_times
+from sanawm_gym.paths.trajectory import Trajectory, check_times
+
+from .config import IngestConfig
+from .drive import Drive, Layout
+from .pictures import VideoFile
 
 _SUFFIXES = (".txt", ".tum", ".npz")
-_SAME_LENS = 0.01
-"""Relative change of a focal length that is none."""
 
 
 def _names(config: IngestConfig) -> list[str]:
@@ -93,7 +92,7 @@ def _lens(config: IngestConfig, pictures: VideoFile, stored: np.ndarray | None) 
     width, height = pictures.width, pictures.height
     sidecar = config.source / "intrinsics.json"
     if stored is not None:
-        return Intrinsics(*_four_numbers(stored), width, height)
+        return Intrinsics(*constant_lens(stored), width, height)
     if sidecar.is_file():
         try:
             lens = Intrinsics(**json.loads(sidecar.read_text(encoding="utf-8")))
@@ -114,23 +113,6 @@ def _lens(config: IngestConfig, pictures: VideoFile, stored: np.ndarray | None) 
     raise ValueError(
         "got no lens, expected intrinsics in the npz, intrinsics.json, --intrinsics or --fov-deg"
     )
-
-
-def _four_numbers(stored: np.ndarray) -> tuple[float, float, float, float]:
-    """fx, fy, cx, cy out of four numbers or a 3x3 matrix, for the video or for each frame."""
-    if stored.shape[-2:] == (3, 3):
-        stored = stored[..., (0, 1, 0, 1), (0, 1, 2, 2)]
-    if stored.shape[-1:] != (4,) or stored.ndim > 2:
-        raise ValueError(
-            f"got intrinsics of shape {stored.shape}, expected (4,), (3, 3), (f, 4) or (f, 3, 3)"
-        )
-    rows = stored.reshape(-1, 4).astype(np.float64)
-    fx, fy, cx, cy = rows[0].tolist()
-    if not np.abs(rows - rows[0]).max() <= _SAME_LENS * fx:
-        raise ValueError(
-            "got a lens that changes, expected one for the whole video; cut it where it zooms"
-        )
-    return fx, fy, cx, cy
 
 
 FOLDER = Layout(

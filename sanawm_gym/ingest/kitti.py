@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from sanawm_gym.camera import Intrinsics
+from sanawm_gym.paths.pose_files import KITTI_COLUMNS, kitti_poses, read_rows
+from sanawm_gym.paths.trajectory import Trajectory, check_times
 
 from .config import IngestConfig
 from .drive import Drive, Layout
 from .pictures import ImageFiles
-from .pose_files import KITTI_COLUMNS, kitti_poses, read_rows
-from .trajectory import Trajectory, check_times
 
 _CAMERAS = ("2", "0")
 """Cameras by preference: left colour, left grey."""

@@ -93,9 +93,8 @@ class ClipPath:
 
         Args:
             config: Of that network.
-            warped: Pictures that a network with `warp_condition` is shown. None shows it nothing,
-                as the ``bidirectional`` stage does: while the clip is being drawn there is no last
-                picture to carry along.
+            warped: Pictures that a network with `warp_condition` is shown. None shows it nothing:
+                while the clip is being drawn there is no last picture to carry along.
         """
         origin = torch.linalg.inv(self.poses[:, :1])
         camera = clip_camera(

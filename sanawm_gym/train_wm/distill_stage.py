@@ -10,9 +10,9 @@ At which of its levels the student stops is drawn once a step and holds for all 
 level has a gradient (`student_stream`), so memory does not grow with the number of levels.
 
 A student with ``warp_condition`` is shown its own last picture, carried over the ground. Teacher
-and critic need not be: shown nothing, as the ``bidirectional`` stage trains them, they judge the
-clip as a whole, drift included. Shown the same pictures as the student, they would judge each frame
-given the one before it, and take what has gone wrong for granted.
+and critic need not be: shown nothing, they judge the clip as a whole, drift included. Shown the
+same pictures as the student, they would judge each frame given the one before it, and take what has
+gone wrong for granted.
 
 [sources: self forcing, Huang et al. 2025, arXiv 2506.08009; DMD, Yin et al. 2024, arXiv 2311.18828
 and 2405.14867; settings of the released SANA-WM recipe]
@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sanawm_gym.train_wm.clip_path import ClipPath, Origin
+from sanawm_gym.train_wm.clip_stage import check_shown
 from sanawm_gym.train_wm.distribution_matching import (
     matching_direction,
     matching_loss,
@@ -107,8 +108,8 @@ class DistillStageConfig(NetworkStageConfig):
     score_limits: tuple[float, float] = (0.02, 0.98)
     """Least and largest of these levels, in 0 ... 1; timesteps 20 and 980 as released."""
     show: Literal["nothing", "drawn"] = "nothing"
-    """What teacher and critic with ``warp_condition`` are shown: nothing, as the ``bidirectional``
-    stage trains them, or what the student was shown. The latter needs a teacher trained so."""
+    """What teacher and critic with ``warp_condition`` are shown: nothing, or what the student was
+    shown. The teacher has to have been trained so (``shown`` of the ``bidirectional`` stage)."""
     caption_dropout: float = 0.0
     """Share of clips drawn and judged under an empty caption, 0 to 1; none as released."""
 
@@ -162,6 +163,8 @@ class DistillObjective(NetworkObjective):
         teacher = load_world_weights(config.teacher).eval().requires_grad_(False).to(device)
         critic = load_world_weights(config.critic or config.teacher).to(device)
         self._check_alike(teacher, critic)
+        if teacher.network.config.warp_condition:
+            check_shown(config.teacher, is_shown=config.show == "drawn")
         critic.network.gradient_checkpointing = config.gradient_checkpointing
         self.teacher = [teacher]  # a list hides it from training
         self.student = DistillWeights(self.weights, critic)

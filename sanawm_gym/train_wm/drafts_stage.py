@@ -33,6 +33,7 @@ from sanawm_gym.train_wm.latents_stage import (
     load_clip,
     write_clip,
 )
+from sanawm_gym.train_wm.run_record import begin_files
 from sanawm_gym.train_wm.weights import WorldWeights, load_world_weights
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder
 from sanawm_gym.worldmodel.camera_condition import moving_camera
@@ -97,7 +98,8 @@ def run_drafts_stage(config: DraftsStageConfig) -> None:
     """Draft whatever is missing, then write the index.
 
     Raises:
-        ValueError: If no clip is long enough, or has rollouts where some are asked for.
+        ValueError: If no clip is long enough, or has rollouts where some are asked for, or ``out``
+            holds drafts that were made otherwise.
     """
     torch.set_num_threads(config.threads)
     dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
@@ -107,10 +109,10 @@ def run_drafts_stage(config: DraftsStageConfig) -> None:
         weights = load_world_weights(config.network).eval().to(config.device)
         weights.network.to(dtype)
     index, chosen = _choose(config)
+    begin_files(config)
     # Batches hold clips of one length; the order is part of what a run draws.
     chosen.sort(key=lambda pair: -pair[1].latents.shape[0])
     numbers = {entry["file"]: number for number, entry in enumerate(index["clips"])}
-    config.out.mkdir(parents=True, exist_ok=True)
     for part in tqdm(list(_batches(chosen, config.batch_size)), unit="batch", desc="drafting"):
         files = [config.out / entry["file"] for entry, _ in part]
         if all(file.exists() for file in files):

@@ -216,25 +216,35 @@ def negative_log_likelihood(
     return torch.where(known, torch.cat([numbers, chances], dim=1), 0.0)
 
 
+def encode_clips(config: HeadsStageConfig, device: torch.device) -> None:
+    """Show to the network the clips that it has not been shown yet, and keep what it made of them.
+
+    Args:
+        config: The clips, and the network.
+        device: Where the network is to run.
+    """
+    weights = load_world_weights(config.network)
+    weights.network.to(choose_dtype(config.dtype, str(device)))
+    dataset = EpisodeDataset(config.data)
+    dataset.require("lane_offset", "left_edge", "right_edge")
+    encode_features(
+        config.trainer.out / "features",
+        CleanPass(weights, config.picture, device),
+        latents=config.latents,
+        dataset=dataset,
+        config=config.clean_pass,
+    )
+
+
 def run_heads_stage(config: HeadsStageConfig) -> None:
     """Show all clips to the network once, then train, or go on training, the heads."""
     from accelerate import PartialState
 
     torch.set_num_threads(config.trainer.threads)
     state = PartialState()
-    weights = load_world_weights(config.network)
-    weights.network.to(choose_dtype(config.dtype, str(state.device)))
-    dataset = EpisodeDataset(config.data)
-    dataset.require("lane_offset", "left_edge", "right_edge")
     # The others wait, and then find nothing missing.
     with state.main_process_first():
-        encode_features(
-            config.trainer.out / "features",
-            CleanPass(weights, config.picture, state.device),
-            latents=config.latents,
-            dataset=dataset,
-            config=config.clean_pass,
-        )
+        encode_clips(config, state.device)
 
     def make(device: torch.device) -> Any:
         return HeadsObjective(config, device)

@@ -7,6 +7,9 @@ is a matter of the hardware, as the number of threads is, and a run may go on wi
 The gradients of the processes are averaged. A loss that is a mean over rows therefore needs nothing
 more, as every process has as many rows; one that leaves some of them out has to be weighed by how
 many the process counts against the others (`relative_to_mean`).
+
+Several processes may also share the rows of one, as a team in which each has a slice of the clips'
+time (`make_team`).
 """
 
 from __future__ import annotations
@@ -88,6 +91,29 @@ def relative_to_mean(counts: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     total = counts.clone()
     dist.all_reduce(total)
     return counts * dist.get_world_size() / total.clamp_min(1.0)
+
+
+def make_team(size: int) -> dist.ProcessGroup:
+    """The group of this process and those that share the time of its clips; all have to ask.
+
+    Neighbours by rank make a team. Process number r is then in team r // size, and all of a team
+    have the same rows of a batch.
+
+    Args:
+        size: Processes of a team, > 1.
+
+    Raises:
+        ValueError: If the processes do not make whole teams.
+    """
+    number = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if number % size:
+        raise ValueError(
+            f"context_parallel is {size}, which {number} processes cannot make teams of: start a "
+            f"multiple of {size} with accelerate launch, or leave it at 1"
+        )
+    teams = [dist.new_group(list(range(i, i + size))) for i in range(0, number, size)]
+    mine: dist.ProcessGroup = teams[dist.get_rank() // size]
+    return mine
 
 
 def gather_objects(mine: Gathered) -> list[Gathered]:

@@ -80,10 +80,10 @@ class PairPieces:
                 "longer clips, or take fewer blocks or a shorter lead"
             )
 
-    def draw(self, count: int, generator: torch.Generator, *, young: bool) -> PairPiece:
-        """Pieces of random clips from random places; young ones from right behind the sink."""
+    def draw(self, generators: Sequence[torch.Generator], *, young: bool) -> PairPiece:
+        """A piece a generator, of a random clip and place; young ones from behind the sink."""
         rows = []
-        for _ in range(count):
+        for generator in generators:
             clip = self._clips[int(torch.randint(len(self._clips), (), generator=generator))]
             last = clip.latents.shape[0] - self._frames
             begin = int(torch.randint(self._sink, last + 1, (), generator=generator))

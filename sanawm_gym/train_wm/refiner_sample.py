@@ -14,12 +14,13 @@ from torch import Tensor
 from sanawm_gym.train_wm.frames import to_bytes
 from sanawm_gym.train_wm.latents_stage import LatentClip
 from sanawm_gym.train_wm.refiner_pairs import cut_pieces
-from sanawm_gym.video import contact_sheet
+from sanawm_gym.video import contact_sheet, write_video
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder
 from sanawm_gym.worldmodel.noise import row_noise
 from sanawm_gym.worldmodel.refiner import Refiner
 from sanawm_gym.worldmodel.refiner.sampler import refine_clip
 from sanawm_gym.worldmodel.text import CaptionEncoder
+from sanawm_gym.worldmodel.world_config import WorldConfig
 
 
 @torch.no_grad()
@@ -40,7 +41,8 @@ def sample_refiner(
         text_encoder: Encodes the captions.
         autoencoder: Decodes all three.
         clips: Held-out clips with drafts; those too short are passed over.
-        path: Contact sheet to write: truth, draft and refined below each other, clip by clip.
+        path: Contact sheet to write: truth, draft and refined below each other, clip by clip. The
+            same as a video stands beside it, a column a clip.
         num_clips: Clips to refine.
         num_frames: Latent frames of each, the sink included.
 
@@ -67,6 +69,9 @@ def sample_refiner(
     at = np.linspace(1, num_frames - 1, 8).round().astype(int) * autoencoder.config.temporal_stride
     rows = [videos[name][row, at] for row in range(len(chosen)) for name in videos]
     Image.fromarray(contact_sheet(np.concatenate(rows), columns=len(at))).save(path)
+    film = np.stack(list(videos.values())).transpose(2, 0, 3, 1, 4, 5)
+    film = film.reshape(film.shape[0], film.shape[1] * film.shape[2], -1, 3)
+    write_video(path.with_suffix(".mp4"), film, WorldConfig.fps)
     sharpness = {name: _sharpness(video) for name, video in videos.items()}
     return {
         "draft_mse": float((draft - piece.truth)[:, :, sink:].square().mean()),

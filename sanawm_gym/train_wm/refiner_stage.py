@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sanawm_gym.train_wm.latents_stage import load_autoencoder
+from sanawm_gym.train_wm.processes import Rows, rows_of_rank
 from sanawm_gym.train_wm.refiner_levels import refiner_shift, sample_levels
 from sanawm_gym.train_wm.refiner_pairs import PairPiece, PairPieces, load_pairs
 from sanawm_gym.train_wm.refiner_sample import sample_refiner
@@ -30,6 +31,9 @@ from sanawm_gym.worldmodel.noise import mix_seed
 from sanawm_gym.worldmodel.refiner import DRIVE_REFINER, Refiner, RefinerConfig
 from sanawm_gym.worldmodel.refiner.lora import LoraAdapter, LoraConfig
 from sanawm_gym.worldmodel.text import CaptionEncoder, CaptionEncoderConfig
+
+_PIECES = 11
+"""Tells these draws from others of the seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,7 @@ class RefinerStageConfig:
     lora: LoraConfig | None = None
     """Train adapters and leave the given weights as they are; None trains all weights."""
     pieces_per_step: int = 8
-    """Pieces a forward pass, each of another clip, >= 1."""
+    """Pieces a forward pass, each of a random clip, of all processes together, >= 1."""
     blocks: int = 4
     """Blocks of a piece that count, >= 1."""
     lead: int = 4
@@ -152,34 +156,45 @@ class RefinerObjective(Objective):
         return chosen
 
     def batch(self, step: int, rank: int, num_ranks: int) -> RefinerBatch:
-        """Pieces and all the noise of the step, from seed, step and rank alone."""
-        config, model = self.config, self.config.model
-        generator = torch.Generator().manual_seed(mix_seed(config.trainer.seed, step, rank, 11))
-        young = float(torch.rand((), generator=generator)) < config.young_share
-        piece = self.pieces.draw(config.pieces_per_step, generator, young=young)
-        b, _, _, y, x = piece.truth.shape
-        shift = refiner_shift(config.blocks * model.block_frames * y * x)
-        sigma = sample_levels(
-            (b, config.blocks), top=model.sigmas[0], shift=shift,
-            uniform_share=config.uniform_share, generator=generator,
-        )  # fmt: skip
-        own = torch.rand(sigma.shape, generator=generator) < config.own_levels
-        choice = torch.randint(len(model.sigmas), sigma.shape, generator=generator)
-        sigma = torch.where(own, torch.tensor(model.sigmas)[choice], sigma)
-        mix = config.history_mix * torch.rand((b, 1, 1, 1, 1), generator=generator)
-        grain = config.history_noise * torch.rand((b, 1, 1, 1, 1), generator=generator)
-        dropped = torch.rand(b, generator=generator) < config.caption_dropout
+        """Pieces and all the noise of the step; all processes draw young ones, or none does."""
+        config = self.config
+        numbers = rows_of_rank("pieces_per_step", config.pieces_per_step, rank, num_ranks)
+        seed = mix_seed(config.trainer.seed, step, _PIECES)
+        step_generator = torch.Generator().manual_seed(seed)
+        young = float(torch.rand((), generator=step_generator)) < config.young_share
+        rows = Rows(numbers, seed)
+        piece = self.pieces.draw(rows.generators, young=young)
+        grid = (piece.truth.shape[-2], piece.truth.shape[-1])
+        mix = config.history_mix * rows.rand(1, 1, 1, 1)
+        grain = config.history_noise * rows.rand(1, 1, 1, 1)
+        dropped = (rows.rand() < config.caption_dropout).tolist()
         shown = torch.lerp(piece.truth, piece.draft, mix)
         return RefinerBatch(
             piece=piece,
-            sigma=sigma,
-            eps=torch.randn(piece.truth.shape, generator=generator),
-            history=shown + grain * torch.randn(shown.shape, generator=generator),
+            sigma=self._levels(rows, grid),
+            eps=rows.randn(*piece.truth.shape[1:]),
+            history=shown + grain * rows.randn(*shown.shape[1:]),
             captions=[
-                "" if drop else text
-                for drop, text in zip(dropped.tolist(), piece.captions, strict=True)
+                "" if drop else text for drop, text in zip(dropped, piece.captions, strict=True)
             ],
         )
+
+    def _levels(self, rows: Rows, grid: tuple[int, int]) -> Float[Tensor, "b n"]:
+        """Noise levels of the blocks that count."""
+        config, model = self.config, self.config.model
+        shift = refiner_shift(config.blocks * model.block_frames * grid[0] * grid[1])
+        sigma = torch.stack(
+            [
+                sample_levels(
+                    (config.blocks,), top=model.sigmas[0], shift=shift,
+                    uniform_share=config.uniform_share, generator=generator,
+                )
+                for generator in rows.generators
+            ]
+        )  # fmt: skip
+        own = rows.rand(config.blocks) < config.own_levels
+        choice = (rows.rand(config.blocks) * len(model.sigmas)).long()
+        return torch.where(own, torch.tensor(model.sigmas)[choice], sigma)
 
     def forward(self, batch: RefinerBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared velocity error over the blocks that count."""

@@ -30,6 +30,7 @@ from sanawm_gym.train_wm.latents_stage import (
     load_clip,
     write_clip,
 )
+from sanawm_gym.train_wm.run_record import begin_files
 from sanawm_gym.train_wm.weights import load_world_weights
 from sanawm_gym.worldmodel.folder import read_json, write_json
 from sanawm_gym.worldmodel.ground_warp import warped_latent
@@ -90,16 +91,16 @@ def run_rollouts_stage(config: RolloutsStageConfig) -> None:
     """Draw whatever is missing, then write the index.
 
     Raises:
-        ValueError: If no clip is long enough.
+        ValueError: If no clip is long enough, or ``out`` holds clips that were drawn otherwise.
     """
     torch.set_num_threads(config.threads)
     world = _world(config)
     index, chosen = _choose(config)
+    begin_files(config)
     groups: defaultdict[int, list[tuple[str, LatentClip]]] = defaultdict(list)
     for entry, clip in chosen:
         groups[clip.latents.shape[0]].append((entry["file"], clip))
     numbers = {entry["file"]: number for number, entry in enumerate(index["clips"])}
-    config.out.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(chosen), unit="clip", desc="drawing") as bar:
         for _, group in sorted(groups.items(), reverse=True):
             for start in range(0, len(group), config.batch_size):

@@ -8,6 +8,7 @@ run nor a new one, and nothing in its curves would say so.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 
 import sanawm_gym
+from sanawm_gym.worldmodel.folder import read_json, write_json
 
 DATA_SUFFIXES = frozenset({".safetensors", ".mp4", ".parquet", ".zip", ".npz", ".lmdb", ".mdb"})
 """Files that count as data by their name and size."""
@@ -29,11 +31,17 @@ DATA_SUFFIXES = frozenset({".safetensors", ".mp4", ".parquet", ".zip", ".npz", "
 FREE_SETTINGS = frozenset(
     f"trainer.{name}"
     for name in (
-        *("out", "resume", "steps", "stop_at", "threads", "sharding"),
+        *("out", "resume", "steps", "stop_at", "threads", "sharding", "context_parallel"),
         *("save_every", "sample_every"),
     )
 ) | {"gradient_checkpointing", "memory_gb", "reading.max_damaged"}
 """Settings in which a resumed run may differ: how far, how fast and what is shown on the way."""
+
+_FREE_OF_FILES = frozenset({"out", "device", "threads"})
+"""The same of a stage that makes files."""
+
+_WEIGHTS = frozenset({"autoencoder", "network", "teacher"})
+"""Inputs of such stages that hold weights."""
 
 
 def describe_config(config: Any) -> dict[str, Any]:
@@ -59,6 +67,46 @@ def describe_inputs(config: Any) -> dict[str, str]:
         if isinstance(value, list | tuple):
             named.update({f"{name}[{place}]": item for place, item in enumerate(value)})
     return {name: hash_input(path) for name, path in named.items() if isinstance(path, Path)}
+
+
+def begin_files(config: Any) -> None:
+    """Write the ``run.json`` of a stage that makes files, unless there are some of another kind.
+
+    A second run makes what is missing; what it finds has to be what it would have made. Of weights
+    every byte counts here: the next step of a run has files of the same names and sizes.
+
+    Args:
+        config: The stage's, with its folder ``out`` and its ``device``. A folder without a
+            ``run.json`` is taken on trust.
+
+    Raises:
+        ValueError: If ``out`` holds files of another configuration or of other inputs, naming how.
+    """
+    record = RunRecord(describe_config(config), describe_inputs_and_weights(config))
+    path = config.out / "run.json"
+    if path.is_file() and any(config.out.glob("*.safetensors")):
+        problems = record.differences(read_json(path), free=_FREE_OF_FILES)
+        if problems:
+            raise ValueError(
+                f"{config.out} holds files that were made otherwise: {'; '.join(problems)}. Go on "
+                "with what they were made with, choose another out, or delete it to make them anew"
+            )
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_json(path, record.describe(torch.device(config.device), num_processes=1))
+
+
+def describe_inputs_and_weights(config: Any) -> dict[str, str]:
+    """As `describe_inputs` without the folder that is written, and with weights read whole."""
+    hashes = describe_inputs(config)
+    hashes.pop("out", None)
+    for name in _WEIGHTS & hashes.keys():
+        digest = hashlib.sha256(hashes[name].encode())
+        for path in sorted(getattr(config, name).glob("*.safetensors")):
+            with path.open("rb") as file:
+                while part := file.read(1 << 24):
+                    digest.update(part)
+        hashes[name] = digest.hexdigest()
+    return hashes
 
 
 def hash_input(path: Path) -> str:
@@ -107,6 +155,12 @@ def describe_source(package: Path) -> dict[str, Any]:
     changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", ".")
     source["has_changes"] = bool(changed)
     return source
+
+
+@functools.cache
+def _own_source() -> dict[str, Any]:
+    """What this process imported, as it was when first asked for."""
+    return describe_source(Path(sanawm_gym.__file__).parent)
 
 
 def _git(folder: Path, *words: str) -> str | None:
@@ -171,20 +225,7 @@ class RunRecord:
         Raises:
             ValueError: If a setting outside :data:`FREE_SETTINGS` or a hash differs.
         """
-        if stored is None:
-            return
-        now, then = _flat(self.config), _flat(stored["config"])
-        problems = [
-            f"{name} is {now[name]!r}, expected {then[name]!r}"
-            for name in now
-            if name in then and name not in FREE_SETTINGS and now[name] != then[name]
-        ]
-        problems += [
-            f"the files of {name} have changed: got hash {found[:12]}, "
-            f"expected {stored['data'][name][:12]}"
-            for name, found in self.data.items()
-            if found != stored["data"].get(name, found)
-        ]
+        problems = [] if stored is None else self.differences(stored)
         if problems:
             raise ValueError(
                 f"{out} holds a checkpoint of another run: {'; '.join(problems)}. Go on with what "
@@ -192,12 +233,34 @@ class RunRecord:
                 "with trainer.resume off"
             )
 
+    def differences(
+        self, stored: dict[str, Any], free: frozenset[str] = FREE_SETTINGS
+    ) -> list[str]:
+        """What a stored record says otherwise, in words.
+
+        Args:
+            stored: Its configuration and data.
+            free: Settings that may differ.
+        """
+        now, then = _flat(self.config), _flat(stored["config"])
+        settings = [
+            f"{name} is {now[name]!r}, expected {then[name]!r}"
+            for name in now
+            if name in then and name not in free and now[name] != then[name]
+        ]
+        return settings + [
+            f"the files of {name} have changed: got hash {found[:12]}, "
+            f"expected {stored['data'][name][:12]}"
+            for name, found in self.data.items()
+            if found != stored["data"].get(name, found)
+        ]
+
     def describe(self, device: torch.device, num_processes: int) -> dict[str, Any]:
         """Everything that ``run.json`` says about the run's origin."""
         return {
             "config": self.config,
             "data": self.data,
-            "source": describe_source(Path(sanawm_gym.__file__).parent),
+            "source": dict(_own_source()),
             "hardware": describe_hardware(device, num_processes),
             "command": shlex.join(sys.argv),
         }

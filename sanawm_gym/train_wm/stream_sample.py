@@ -51,15 +51,16 @@ def sample_stream(
 
     Returns:
         ``psnr_1s``, ``psnr_2s`` [dB]; ``sharpness`` and ``latent_std`` at the end as ratios to the
-        truth.
+        truth. Nothing if all clips are too short.
     """
     config = WorldConfig(height=picture[0], width=picture[1], sigmas=sigmas)
     world = WorldModel(config, network, autoencoder, text_encoder)
     stride = autoencoder.config.temporal_stride
     chosen = [clip for clip in clips if clip.latents.shape[0] >= context + ahead][:num_clips]
+    if not chosen:
+        return {}
     latents = torch.stack([clip.latents[: context + ahead].float() for clip in chosen])
-    decoded = autoencoder.decode(latents.transpose(1, 2))
-    truth = np.stack([to_bytes(frames) for frames in decoded])
+    truth = np.stack([to_bytes(film) for film in autoencoder.decode(latents.transpose(1, 2))])
     poses = np.stack([clip.poses.numpy() for clip in [_shorten(c, truth.shape[1]) for c in chosen]])
     given = stride * (context - 1) + 1
     state = world.start(
@@ -70,12 +71,10 @@ def sample_stream(
         poses=poses[:, :given],
     )
     drawn = []
-    for step in range(ahead):
-        span = slice(given + step * stride, given + (step + 1) * stride)
-        frames, state = world.step(state, poses[:, span])
+    for begin in range(given, given + ahead * stride, stride):
+        frames, state = world.step(state, poses[:, begin : begin + stride])
         drawn.append(frames)
-    video = np.concatenate(drawn, axis=1)
-    future = truth[:, given:]
+    video, future = np.concatenate(drawn, axis=1), truth[:, given:]
     save_samples(path, future, video, fps=config.fps, stride=8)
     return {
         "psnr_1s": _psnr(video[:, 12:16], future[:, 12:16]),

@@ -13,7 +13,6 @@ each may hold all the weights or a share of them (`sharding`).
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,8 +26,9 @@ from tqdm import tqdm
 
 from sanawm_gym.train_wm.checkpoint import load_checkpoint, save_checkpoint
 from sanawm_gym.train_wm.moving_average import MovingAverage
+from sanawm_gym.train_wm.objective import Objective
 from sanawm_gym.train_wm.optimizer import learning_rate, make_optimizer
-from sanawm_gym.train_wm.processes import gather_objects, join_progress
+from sanawm_gym.train_wm.processes import gather_objects, join_progress, make_team
 from sanawm_gym.train_wm.run_record import RunRecord
 from sanawm_gym.train_wm.sharding import (
     Sharding,
@@ -43,6 +43,8 @@ from sanawm_gym.worldmodel.folder import write_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+__all__ = ["Objective", "TrainerConfig", "train"]
 
 _LOG_EVERY = 20
 """Steps whose mean makes one point of a curve."""
@@ -81,6 +83,10 @@ class TrainerConfig:
     """What each of several processes keeps of weights, moments and average: ``none`` shares
     nothing out (DDP), ``fsdp2`` leaves each its part. ``accelerate launch --use_fsdp`` implies
     ``fsdp2``."""
+    context_parallel: int = 1
+    """Processes that share the time of every clip, >= 1, of which the number of processes is a
+    multiple: each holds a slice of its latent frames, so that minute clips need not fit into one.
+    For the stages that train on whole clips, ``bidirectional`` and ``chunk-causal``."""
     threads: int = 1
     """CPU threads of this process."""
     save_every: int = 500
@@ -91,68 +97,18 @@ class TrainerConfig:
     """Seed of initial weights, data order and noise."""
     resume: bool = True
     """Continue from ``out`` when it holds a checkpoint. It has to be of the same configuration and
-    data; only steps, stop_at, threads, sharding, save_every and sample_every may change, and the
-    number of processes."""
+    data; only steps, stop_at, threads, sharding, context_parallel, save_every and sample_every may
+    change, and the number of processes."""
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
         if self.stop_at is not None and not 1 <= self.stop_at <= self.steps:
             raise ValueError(f"stop_at must lie in 1 ... steps ({self.steps}), got {self.stop_at}")
-        for name in ("steps", "accumulation", "threads", "save_every"):
+        for name in ("steps", "accumulation", "context_parallel", "threads", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
-
-
-class Objective(nn.Module, ABC):
-    """What a stage trains: parameters, data and loss in one module."""
-
-    def stage_config(self) -> Any:
-        """The stage's whole configuration, which every objective keeps as ``config``."""
-        return vars(self)["config"]
-
-    @abstractmethod
-    def batch(self, step: int, rank: int, num_ranks: int) -> Any:
-        """Draw the data and all the noise of one forward pass.
-
-        Args:
-            step: Number of the forward pass, counted over the whole run.
-            rank: Number of this process. Its rows are part of a batch that does not depend on how
-                many processes there are; see `processes`.
-            num_ranks: Number of processes.
-        """
-
-    @abstractmethod
-    def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and the scalars worth logging; the mean loss of the processes is what is lowered."""
-
-    @abstractmethod
-    def trained(self) -> nn.Module:
-        """Part of the module whose parameters are optimised, averaged and exported."""
-
-    @abstractmethod
-    def sample(self, weights: nn.Module, path: Path) -> dict[str, float]:
-        """Write a picture of what the averaged ``weights`` can do; return held-out scores."""
-
-    @abstractmethod
-    def export(self, weights: nn.Module, out: Path) -> None:
-        """Write the finished weights for the next stage."""
-
-    def learning_rate_factor(self, name: str) -> float:
-        """Learning rate of the trained parameter ``name`` over that of the run."""
-        return 1.0
-
-    def progress(self) -> dict[str, Any]:
-        """Whatever beside the weights a resumed run needs; tensors and plain values.
-
-        The dicts of all processes are joined, at every depth. What belongs to a row or a lane
-        therefore stands in a dict under its number.
-        """
-        return {}
-
-    def load_progress(self, progress: dict[str, Any]) -> None:
-        """Take back what :meth:`progress` returned, on all processes joined."""
 
 
 def train(make_objective: Callable[[torch.device], Objective], config: TrainerConfig) -> None:
@@ -163,13 +119,18 @@ def train(make_objective: Callable[[torch.device], Objective], config: TrainerCo
         config: See :class:`TrainerConfig`.
 
     Raises:
-        ValueError: If ``out`` holds a checkpoint of a run with another configuration or other data.
+        ValueError: If ``out`` holds a checkpoint of a run with another configuration or other data,
+            or the processes cannot share the time of clips as asked.
     """
     accelerator = make_accelerator(config.sharding, config.precision, config.accumulation)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    team = make_team(config.context_parallel) if config.context_parallel > 1 else None
     config.out.mkdir(parents=True, exist_ok=True)
-    _Run(config, accelerator, make_objective(accelerator.device)).run()
+    objective = make_objective(accelerator.device)
+    if team is not None:
+        objective.share_time(team)
+    _Run(config, accelerator, objective).run()
 
 
 class _Run:
@@ -194,8 +155,12 @@ class _Run:
     def run(self) -> None:
         self._resume()
         self.writer = self._make_writer()
-        with self.stop:
-            self._steps(self.config.steps if self.config.stop_at is None else self.config.stop_at)
+        try:
+            with self.stop:
+                self._steps(self.config.stop_at or self.config.steps)
+        finally:
+            if self.writer is not None:
+                self.writer.close()
         if self.stopped_by:
             self._say(f"signal {self.stopped_by}: stopped at step {self.step}; run again to go on")
             raise SystemExit(128 + self.stopped_by)
@@ -214,7 +179,7 @@ class _Run:
                 recent[name].append(float(value))
             self.step += 1
             bar.update()
-            if self.step % _LOG_EVERY == 0:
+            if self.step % _LOG_EVERY == 0 or self.step == last:
                 means = self._means(recent)
                 recent.clear()
                 bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()})
@@ -225,6 +190,7 @@ class _Run:
                 self._sample()
         bar.close()
         if self.stopped_by:
+            self._write(self._means(recent))
             self._save()
 
     def _is_stopped(self) -> bool:
@@ -242,8 +208,8 @@ class _Run:
         for part in range(self.config.accumulation):
             batch = self.objective.batch(
                 self.step * self.config.accumulation + part,
-                self.accelerator.process_index,
-                self.accelerator.num_processes,
+                self.accelerator.process_index // self.config.context_parallel,
+                self.accelerator.num_processes // self.config.context_parallel,
             )
             with self.accelerator.accumulate(self.model):
                 with self.accelerator.autocast():

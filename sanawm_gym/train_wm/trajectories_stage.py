@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sanawm_gym.train_wm.clip_path import ClipPath
+from sanawm_gym.train_wm.clip_stage import check_shown
 from sanawm_gym.train_wm.latents_stage import LatentClip, load_autoencoder, load_latent_clips
 from sanawm_gym.train_wm.official_clips import is_official, load_official_clips
-from sanawm_gym.train_wm.run_record import describe_config, describe_inputs
+from sanawm_gym.train_wm.run_record import begin_files
 from sanawm_gym.train_wm.student_stream import check_sigmas
 from sanawm_gym.train_wm.teacher_sampler import Grid, TeacherSampler
 from sanawm_gym.train_wm.trajectory_store import (
@@ -39,9 +40,6 @@ from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder
 from sanawm_gym.worldmodel.chunks import Mode
 from sanawm_gym.worldmodel.ground_warp import warped_clip
 from sanawm_gym.worldmodel.noise import mix_seed
-
-_FREE = frozenset({"out", "device", "threads"})
-"""Settings in which a second run may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +78,9 @@ class TrajectoriesStageConfig:
     """Chunk-causal teachers: share of the steps by which a chunk starts after the one before it,
     0 (all together) to 1 (one by one). The released teacher takes 1 / number of chunks."""
     show: Literal["nothing", "recorded"] = "nothing"
-    """What a teacher with ``warp_condition`` is shown: nothing, as the ``bidirectional`` stage
-    trains it, or the recorded pictures carried over the ground. The latter needs a teacher trained
-    so, and makes every frame follow from the recorded one before it, not from the one drawn."""
+    """What a teacher with ``warp_condition`` is shown: nothing, or the recorded pictures carried
+    over the ground, which make every frame follow from the recorded one before it, not from the one
+    drawn. It has to have been trained so (``shown``)."""
     batch_size: int = 8
     """Clips drawn together, >= 1."""
     picture: tuple[int, int] = (72, 128)
@@ -123,7 +121,8 @@ def run_trajectories_stage(config: TrajectoriesStageConfig) -> None:
     torch.set_num_threads(config.threads)
     maker = _Maker(config)
     clips = maker.choose()
-    begin_store(config.out, _settings(config), config.sigmas)
+    begin_files(config)
+    begin_store(config.out, config.sigmas)
     names = [f"trajectory-{number:06d}.safetensors" for number, _ in clips]
     with tqdm(total=len(clips), unit="clip", desc="drawing") as bar:
         for start in range(0, len(clips), config.batch_size):
@@ -145,13 +144,6 @@ def run_trajectories_stage(config: TrajectoriesStageConfig) -> None:
     print(f"wrote {len(entries)} trajectories to {config.out}")
 
 
-def _settings(config: TrajectoriesStageConfig) -> dict[str, Any]:
-    """Everything the files depend on."""
-    settings = {name: value for name, value in describe_config(config).items() if name not in _FREE}
-    hashes = describe_inputs(config)
-    return settings | {f"files of {name}": hashes[name] for name in hashes if name not in _FREE}
-
-
 class _Maker:
     """Teacher, autoencoder and clips."""
 
@@ -169,6 +161,8 @@ class _Maker:
                 f"got show='recorded', but the network in {config.teacher} has no warp_condition "
                 "and looks at no recorded pictures: leave it out"
             )
+        if self.model.warp_condition:
+            check_shown(config.teacher, is_shown=config.show == "recorded")
         self.sampler = TeacherSampler(
             network=self.teacher.network,
             mode=config.mode,

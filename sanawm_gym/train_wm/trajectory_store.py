@@ -1,9 +1,9 @@
 """A teacher's trajectories on disk: one file a clip, an index, and nothing believed unseen.
 
-``trajectories.json`` says how they were made, at which noise levels they were kept and, once all
-are there, which files they are. A file holds the latents at every level, from noise to clean; what
-the last of them looks like when every picture is carried over the ground to the next cameras; and
-those cameras.
+``trajectories.json`` says at which noise levels they were kept and, once all are there, which files
+they are; ``run.json`` how they were made. A file holds the latents at every level, from noise to
+clean; what the last of them looks like when every picture is carried over the ground to the next
+cameras; and those cameras.
 
 Axes: k noise levels with the final 0, c channels, t latent frames, f raw frames, y and x of the
 latent grid.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -132,53 +131,20 @@ class TrajectoryStore:
         return read_trajectory(path, entry["caption"], levels, self.num_latents)
 
 
-def begin_store(folder: Path, settings: dict[str, Any], sigmas: tuple[float, ...]) -> None:
-    """Say how a folder's trajectories are being made, or check that it is still the same way.
+def begin_store(folder: Path, sigmas: tuple[float, ...]) -> None:
+    """Make a folder known as one of trajectories that are not all there yet.
 
     Args:
-        folder: Created if missing.
-        settings: Everything the files depend on, as json holds it.
+        folder: Left as it is if it has an index.
         sigmas: Noise levels of the snapshots.
-
-    Raises:
-        ValueError: If the folder holds trajectories that were made otherwise, naming how.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / INDEX).exists():
-        then = read_json(folder / INDEX)["settings"]
-        changed = [
-            f"{name} is {settings.get(name)!r}, expected {then.get(name)!r}"
-            for name in sorted(settings.keys() | then.keys())
-            if settings.get(name) != then.get(name)
-        ]
-        if changed:
-            raise ValueError(
-                f"{folder} holds trajectories made otherwise: {'; '.join(changed)}. Go on with "
-                "what they were made with, or choose another folder"
-            )
-    else:
-        _write_index(folder, settings, sigmas, 0, [])
+    if not (folder / INDEX).exists():
+        finish_store(folder, sigmas, 0, [])
 
 
 def finish_store(
     folder: Path, sigmas: tuple[float, ...], num_latents: int, clips: list[dict[str, str]]
 ) -> None:
     """Name all files, which makes the folder fit for reading."""
-    settings = read_json(folder / INDEX)["settings"]
-    _write_index(folder, settings, sigmas, num_latents, clips)
-
-
-def _write_index(
-    folder: Path,
-    settings: dict[str, Any],
-    sigmas: tuple[float, ...],
-    num_latents: int,
-    clips: list[dict[str, str]],
-) -> None:
-    content = {
-        "settings": settings,
-        "sigmas": list(sigmas),
-        "num_latents": num_latents,
-        "clips": clips,
-    }
+    content = {"sigmas": list(sigmas), "num_latents": num_latents, "clips": clips}
     write_json(folder / INDEX, content)

@@ -89,7 +89,8 @@ class Block(nn.Module):
             x = x + only_rows(self._inject(plucker), frames.known)
         x = x + self.cross_attn(x, *prompt)
         left = None if state is None else state.mlp_left
-        mlp, h = self.mlp(modulate(x, shift_mlp, scale_mlp), frames.grid, frames.chunks, left)
+        b = modulate(x, shift_mlp, scale_mlp)
+        mlp, h = self.mlp(b, frames.grid, frames.chunks, left, frames.slices)
         x = torch.addcmul(x, gate_mlp[:, :, None], mlp)
         if state is None or attention.last is None:
             return BlockOutput(x, None, None)

@@ -37,9 +37,9 @@ class SanaWMConfig:
             is a picture, not a clip); "uniform" does not.
         num_cached_chunks: Past chunks that softmax attention sees, the sink chunk included; -1
             keeps all. The released streaming setting is 2 with a sink.
-        sink: Keep the first chunk visible for ever. The paper says first latent frame, the
-            released code keeps the first chunk; this follows the code (the two agree for
-            chunk_size 1).
+        sink: Keep the beginning of the video visible for ever.
+        sink_length: How much of it: "first_chunk" as in the released code, "first_frame" as in the
+            paper. The two agree where the first chunk is one frame.
         shifted_sink: Let the sink travel with the moving origin, as if it stood one frame before
             the sliding part of the window and had been seen from where the camera is now, instead
             of staying where and when it was seen: it then says what the drive looked like as it
@@ -56,6 +56,10 @@ class SanaWMConfig:
         softmax_camera_scale: Logit scale of the camera branch in softmax blocks. "padded" is
             1/sqrt of the head dimension after padding to a flash-attention size (112 -> 128; in
             diffusers and the first official release); "head_dim" is 1/sqrt(D) (the new release).
+        softmax_main_scale: The same for the main branch. "head_dim" everywhere but in the first
+            official streaming code, which pads here too.
+        denominator_eps: Added to the mass that divides the main branch of GDN blocks, > 0. The
+            blocks of the official code pass 1e-8; its attention class alone would take 1e-15.
         key_scale_mode: GDN keys times 1/sqrt(D*S) ("dim_spatial", the released one), 1/sqrt(D)
             ("dim") or 1 ("none").
         rope_dtype: Precision of rotary tables and products: "float32" in diffusers, "float64" in
@@ -100,12 +104,15 @@ class SanaWMConfig:
     chunk_split: ChunkSplit = "first_chunk_plus_one"
     num_cached_chunks: int = 2
     sink: bool = True
+    sink_length: Literal["first_chunk", "first_frame"] = "first_chunk"
     shifted_sink: bool = False
     ucpe: bool = True
     plucker: bool = True
     ucpe_rms_clamp_gdn: bool = False
     ucpe_rms_clamp_softmax: bool = False
     softmax_camera_scale: Literal["padded", "head_dim"] = "padded"
+    softmax_main_scale: Literal["padded", "head_dim"] = "head_dim"
+    denominator_eps: float = 1e-8
     key_scale_mode: KeyScaleMode = "dim_spatial"
     rope_dtype: Literal["float32", "float64"] = "float32"
     camera_unit_m: float = 1.0
@@ -153,6 +160,8 @@ class SanaWMConfig:
             )
         if not self.warp_sharpening >= 0:
             raise ValueError(f"got warp_sharpening={self.warp_sharpening}, expected >= 0.")
+        if not self.denominator_eps > 0:
+            raise ValueError(f"got denominator_eps={self.denominator_eps}, expected > 0.")
         if not self.camera_unit_m > 0:
             raise ValueError(f"got camera_unit_m={self.camera_unit_m}, expected > 0 metres.")
 
@@ -174,7 +183,9 @@ class SanaWMConfig:
     @property
     def sink_frames(self) -> int:
         """Latent frames that a softmax block keeps for ever."""
-        return self.first_chunk_size if self.sink and self.num_cached_chunks > 0 else 0
+        if not self.sink or self.num_cached_chunks <= 0:
+            return 0
+        return self.first_chunk_size if self.sink_length == "first_chunk" else 1
 
     @property
     def recent_chunks(self) -> int:

@@ -15,6 +15,7 @@ clip and latent frame.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -106,6 +107,26 @@ def euler_sigmas(num_steps: int, shift: float) -> list[float]:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     grid = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
     return [float(sigma) for sigma in shift_sigma(grid, shift)]
+
+
+def scheduler_sigmas(num_steps: int, shift: float) -> list[float]:
+    """Noise levels of the released Euler samplers: ``num_steps`` + 1 values from 1 down to 0.
+
+    The released code and its ports take the grid of diffusers' `FlowMatchEulerDiscreteScheduler`:
+    ``num_steps`` even steps from 1 down to the smallest trained level 1 / 1000 *after* its shift,
+    then the shift over all of them, and 0 at the end. :func:`euler_sigmas` is the plain grid.
+
+    Raises:
+        ValueError: If num_steps is less than 1.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    smallest = shift_sigma(torch.tensor(1 / NUM_TIMESTEPS), shift)
+    # The scheduler keeps its smallest level in float32 and counts in timesteps; the network cuts
+    # fractions of a timestep off, so the last bit can decide.
+    timesteps = np.linspace(NUM_TIMESTEPS, float(smallest) * NUM_TIMESTEPS, num_steps)
+    grid = torch.from_numpy(timesteps / NUM_TIMESTEPS)
+    return [*(float(sigma) for sigma in shift_sigma(grid, shift)), 0.0]
 
 
 def _per_frame(sigma: Tensor) -> Tensor:

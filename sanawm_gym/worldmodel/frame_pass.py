@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .camera_condition import CameraCondition
 from .config import SanaWMConfig
+from .ops.frame_gdn import ClipSlices
 from .rope import rotary_tables
 from .state import SanaWMState, window_valid
 from .ucpe import OriginMatrices, RayOperators, invert_rigid, origin_matrices, ray_operators
@@ -41,6 +42,8 @@ class FramePass:
         config: Of the network.
         grid: Rows and columns.
         chunks: Chunk sizes.
+        slices: Which rank holds which frames of a clip that is spread over several, else None. The
+            t frames are then this rank's, the chunks those of the whole clip.
         keep: States to return: none, after the last frame, or also before every frame.
         rotary: Main rotary table, b t s 1 d/2.
         rays: Ray operators, or None without a camera or with `config.ucpe` off.
@@ -64,6 +67,7 @@ class FramePass:
     visible: Bool[Tensor, "*n f"] | None = None
     is_first: Bool[Tensor, " b"] | None = None
     sink_move: OriginMatrices | None = None
+    slices: ClipSlices | None = None
 
 
 def build_pass(
@@ -75,6 +79,7 @@ def build_pass(
     state: SanaWMState | None = None,
     keep: Keep = "nothing",
     transport: Float[Tensor, "b t 4 4"] | None = None,
+    slices: ClipSlices | None = None,
 ) -> FramePass:
     """Prepare a call; see `FramePass`."""
     num_clips, _, num_frames, rows, columns = x.shape
@@ -83,6 +88,8 @@ def build_pass(
     start = torch.zeros(num_clips, dtype=torch.long, device=x.device)
     if state is not None:
         start = state.frame_index
+    if slices is not None:
+        start = start + slices.span(slices.rank)[0]
     index = start[:, None] + torch.arange(num_frames, device=x.device)
     moves, shift = None, None
     if transport is not None:
@@ -114,7 +121,7 @@ def build_pass(
         config=config, grid=grid, chunks=chunks, keep=keep, rotary=tables.main, rays=rays,
         known=None if camera is None else camera.known,
         moves=moves, windows=windows, visible=visible, is_first=is_first,
-        sink_move=sink_move,
+        sink_move=sink_move, slices=slices,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 Main branch: q, k through RMSNorm and ReLU; the numerator uses rotated queries and keys, the
 denominator unrotated ones, so positions redistribute mass without making any:
 
-    out = (q~^T S) / (q^T z + 1e-8)
+    out = (q~^T S) / (q^T z + eps)
 
 Camera branch: q, k, v moved into world space by their rays, numerator only. A large camera
 translation inflates keys beyond the 1/sqrt(D*S) that keeps the erasure stable, so the write
@@ -24,14 +24,12 @@ from torch import Tensor
 from .attention import AttentionOutput, SelfAttention
 from .config import SanaWMConfig
 from .frame_pass import FramePass
-from .ops.frame_gdn import FrameGDNResult, frame_gdn, frame_gdn_step
+from .ops.frame_gdn import FrameGDNResult, exchange_halo, frame_gdn, frame_gdn_step
 from .precision import exact
 from .rope import rotate
 from .short_conv import ShortConv
 from .state import GDNState
 from .ucpe import apply_key_value, apply_output, apply_query, clamp_rms
-
-DENOMINATOR_EPS = 1e-8
 
 
 class _Memory(NamedTuple):
@@ -116,7 +114,7 @@ class GDNAttention(SelfAttention):
         query, key, value = self.qkv(a).chunk(3, dim=-1)
         past = None if state is None else state.key_tail
         raw_key = key
-        key = self.conv_k(key, frames.chunks, past)
+        key = _filter(self.conv_k, key, frames, past)
         query = self.heads(F.relu(self.q_norm(query))).to(strength.dtype)
         key = self.heads(F.relu(self.k_norm(key))).to(strength.dtype) * self.key_scale(a.shape[2])
         value = self.heads(value).to(strength.dtype)
@@ -127,7 +125,7 @@ class GDNAttention(SelfAttention):
         )
         ones = torch.ones_like(value[..., :1])
         mass = _recur(query, key, ones, strength, decay, frames, memory.mass, None, None)
-        out = numerator.output / (mass.output + DENOMINATOR_EPS)
+        out = numerator.output / (mass.output + self.config.denominator_eps)
         return out, raw_key, (numerator, mass)
 
     def _camera(
@@ -142,7 +140,7 @@ class GDNAttention(SelfAttention):
         assert frames.rays is not None
         past = None if state is None else state.camera_key_tail
         raw_key = self.k_proj_cam(a)
-        key = self.conv_k_cam(raw_key, frames.chunks, past)
+        key = _filter(self.conv_k_cam, raw_key, frames, past)
         query = self.heads(F.relu(self.q_norm_cam(self.q_proj_cam(a)))).to(strength.dtype)
         key = self.heads(F.relu(self.k_norm_cam(key))).to(strength.dtype)
         key = key * self.key_scale(a.shape[2])
@@ -164,6 +162,18 @@ class GDNAttention(SelfAttention):
         return apply_output(read.output, rays), raw_key, read
 
 
+def _filter(convolution: ShortConv, key: Tensor, frames: FramePass, past: Tensor | None) -> Tensor:
+    """The short convolution, which reads the neighbours' frames where a clip is sliced."""
+    slices, reach = frames.slices, convolution.kernel_size - 1
+    if slices is None:
+        filtered: Tensor = convolution(key, frames.chunks, past)
+        return filtered
+    wide = exchange_halo(key, slices, before=reach, after=reach)
+    chunks = slices.local_chunks(frames.chunks, after=reach)
+    whole: Tensor = convolution(wide[:, reach:], chunks, wide[:, :reach])
+    return whole[:, : key.shape[1]]
+
+
 def _recur(
     q: Tensor,
     k: Tensor,
@@ -183,8 +193,9 @@ def _recur(
             )
             return FrameGDNResult(out[:, None], initial[:, None], final)
         return frame_gdn(
-            q, k, v, beta, decay, chunks=frames.chunks, initial=initial, left=left, right=right
-        )
+            q, k, v, beta, decay, chunks=frames.chunks, initial=initial, left=left, right=right,
+            slices=frames.slices,
+        )  # fmt: skip
 
 
 class _Tails:

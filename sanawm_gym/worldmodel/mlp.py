@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .config import SanaWMConfig
+from .ops.frame_gdn import ClipSlices, exchange_halo
 
 MAX_CONV_ELEMENTS = 1 << 30
 """Convolutions index with 32 bits; larger activations (minute clips) are cut along the frames."""
@@ -51,6 +52,7 @@ class GatedConvMLP(nn.Module):
         grid: tuple[int, int],
         chunks: Sequence[int],
         left: Float[Tensor, "b s c"] | None,
+        slices: ClipSlices | None = None,
     ) -> tuple[Float[Tensor, "b t s c"], Float[Tensor, "b t s c"]]:
         """Apply.
 
@@ -59,6 +61,8 @@ class GatedConvMLP(nn.Module):
             grid: Rows and columns.
             chunks: Chunk sizes over t.
             left: h of the frame before the first; None is zero.
+            slices: Which rank holds which frames, if the clip is spread over several; the chunks
+                are then those of the whole clip, and there is no `left`.
 
         Returns:
             The output, and h, whose last frame is the next chunk's `left`.
@@ -67,7 +71,11 @@ class GatedConvMLP(nn.Module):
         per_call = max(1, MAX_CONV_ELEMENTS // (2 * self.inner * x.shape[2]))
         parts = [self._mix_space(part, grid) for part in frames.split(per_call)]
         h = (parts[0] if len(parts) == 1 else torch.cat(parts)).view_as(x)
-        return h + self._mix_time(h, chunks, left), h
+        if slices is None:
+            return h + self._mix_time(h, chunks, left), h
+        wide = exchange_halo(h, slices, before=1, after=1)
+        mixed = self._mix_time(wide[:, 1:], slices.local_chunks(chunks, after=1), wide[:, 0])
+        return h + mixed[:, : h.shape[1]], h
 
     def _mix_space(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Both 1x1 convolutions and the depthwise one on (n, s, c) tokens."""

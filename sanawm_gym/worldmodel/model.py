@@ -11,7 +11,7 @@ frame, e channels of a token.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,6 +28,7 @@ from .empty_state import empty_state
 from .flow import NUM_TIMESTEPS, velocity_of
 from .frame_pass import FramePass, Keep, build_pass
 from .initialise import initialise
+from .ops.frame_gdn import ClipSlices
 from .precision import RMSNorm, exact
 from .state import BlockState, SanaWMState
 
@@ -126,6 +127,7 @@ class SanaWM(nn.Module):
         camera: CameraCondition | None,
         *,
         mode: Mode = "bidirectional",
+        slices: ClipSlices | None = None,
     ) -> Float[Tensor, "b c t h w"]:
         """Velocity of a whole clip.
 
@@ -135,10 +137,12 @@ class SanaWM(nn.Module):
             text: Prompts from `encode_text`.
             camera: Poses and rays, or None to leave both camera branches out.
             mode: "bidirectional", or "chunk_causal" with the config's chunks.
+            slices: Ranks that hold the clip's frames; the arguments are then those of this one.
         """
-        chunks = chunk_sizes(x.shape[2], self.config, mode)
+        total = x.shape[2] if slices is None else slices.num_frames
         with exact(x.device):
-            frames = build_pass(x, camera, self.config, chunks)
+            chunks = chunk_sizes(total, self.config, mode)
+            frames = build_pass(x, camera, self.config, chunks, slices=slices)
         return self._run(x, timestep, text, camera, frames, None).velocity
 
     def initial_state(
@@ -329,14 +333,11 @@ class SanaWM(nn.Module):
 
     def _run_block(self, index: int, *inputs: Any) -> BlockOutput:
         block = self._block(index)
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            # Blocks draw no random numbers, so there is no generator to put back.
-            again: BlockOutput = checkpoint(
-                block, *inputs, use_reentrant=False, preserve_rng_state=False
-            )
-            return again
-        once: BlockOutput = block(*inputs)
-        return once
+        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
+            return cast(BlockOutput, block(*inputs))
+        # Blocks draw no random numbers, so there is no generator to put back.
+        again = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return cast(BlockOutput, again)
 
     def _warped(self, camera: CameraCondition | None) -> Tensor | None:
         if not self.config.warp_condition:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from .attention import AttentionOutput, SelfAttention
 from .frame_pass import FramePass
+from .ops.frame_gdn import gather_frames
 from .precision import attend_heads
 from .rope import rotate
 from .state import WindowState, map_part, move_frames
@@ -44,10 +46,7 @@ class SoftmaxAttention(SelfAttention):
     @property
     def camera_scale(self) -> float:
         """Logit scale of the camera branch; see `SanaWMConfig.softmax_camera_scale`."""
-        size = self.config.head_dim
-        if self.config.softmax_camera_scale == "padded" and size < 256:
-            size = next(n for n in (size if size in (32, 64) else 128, 128, 256) if n >= size)
-        return 1.0 / math.sqrt(size)
+        return self._scale(self.config.softmax_camera_scale)
 
     def forward(
         self, a: Float[Tensor, "b t s c"], frames: FramePass, state: WindowState | None
@@ -61,7 +60,7 @@ class SoftmaxAttention(SelfAttention):
         """
         query, new = self._project(a, frames)
         if state is None:
-            main = self._clip(query[0], new.key, new.value, frames, self._main_scale)
+            main = self._clip(query[0], new.key, new.value, frames, self.main_scale)
             camera = None
             if query[1] is not None:
                 camera = self._clip(
@@ -73,8 +72,15 @@ class SoftmaxAttention(SelfAttention):
         return self._step(a, query, new, frames, state)
 
     @property
-    def _main_scale(self) -> float:
-        return 1.0 / math.sqrt(self.config.head_dim)
+    def main_scale(self) -> float:
+        """Logit scale of the main branch; see `SanaWMConfig.softmax_main_scale`."""
+        return self._scale(self.config.softmax_main_scale)
+
+    def _scale(self, size_of: Literal["padded", "head_dim"]) -> float:
+        size = self.config.head_dim
+        if size_of == "padded" and size < 256:
+            size = next(n for n in (size if size in (32, 64) else 128, 128, 256) if n >= size)
+        return 1.0 / math.sqrt(size)
 
     def _project(
         self, a: Tensor, frames: FramePass
@@ -121,18 +127,16 @@ class SoftmaxAttention(SelfAttention):
     def _clip(
         self, query: Tensor, key: Tensor, value: Tensor, frames: FramePass, scale: float
     ) -> Tensor:
-        outputs, start = [], 0
+        outputs, end, first = [], 0, 0
+        if frames.slices is not None:
+            key, value = (gather_frames(x, frames.slices) for x in (key, value))
+            first = frames.slices.span(frames.slices.rank)[0]
         for size in frames.chunks:
-            end = start + size
-            outputs.append(
-                attend(
-                    query[:, start:end].flatten(1, 2),
-                    key[:, :end].flatten(1, 2),
-                    value[:, :end].flatten(1, 2),
-                    scale,
-                )
-            )
-            start = end
+            start, end = end, end + size
+            asking = query[:, max(0, start - first) : max(0, end - first)]
+            if asking.shape[1]:  # of a sliced clip, some chunks lie with others
+                read, told = key[:, :end].flatten(1, 2), value[:, :end].flatten(1, 2)
+                outputs.append(attend(asking.flatten(1, 2), read, told, scale))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def _read(
@@ -149,7 +153,7 @@ class SoftmaxAttention(SelfAttention):
             mask = visible.repeat_interleave(full.key.shape[2], dim=1)
         main = attend(
             query[0].flatten(1, 2), full.key.flatten(1, 2), full.value.flatten(1, 2),
-            self._main_scale, mask,
+            self.main_scale, mask,
         )  # fmt: skip
         camera = None
         if query[1] is not None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from sanawm_gym.worldmodel.official.layout import is_release
+
 WORLD_FILE = "world.json"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -31,6 +33,11 @@ def find_world(name_or_path: str | Path) -> Path:
     folder = Path(name_or_path).expanduser()
     if (folder / WORLD_FILE).is_file():
         return folder
+    if is_release(name_or_path):
+        raise ValueError(
+            f"{name_or_path} are released SANA-WM weights: open them with "
+            "OfficialWorld.from_pretrained (sanawm_gym.worldmodel.official)"
+        )
     if folder.exists() or str(name_or_path).count("/") != 1:
         raise ValueError(
             f"no world {str(name_or_path)!r}: expected one of the bundled worlds "

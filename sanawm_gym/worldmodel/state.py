@@ -303,9 +303,8 @@ def window_valid(
     sink = config.sink_frames
     recent = num_frames - sink
     age = torch.arange(recent, 0, -1, device=num_chunks.device)
-    extra = 0 if sink else config.first_chunk_size - config.chunk_size
-    shown = (num_chunks - int(sink > 0)).clamp(min=0) * config.chunk_size
-    shown = shown + torch.where(num_chunks > 0, extra, 0)
-    sliding = age <= shown[..., None]
+    longer = config.first_chunk_size - config.chunk_size
+    written = torch.where(num_chunks > 0, num_chunks * config.chunk_size + longer, 0)
+    sliding = age <= (written - sink)[..., None]
     kept = (num_chunks > 0)[..., None].expand(*num_chunks.shape, sink)
     return torch.cat([kept, sliding], dim=-1)

@@ -1,5 +1,6 @@
 """Drivers: what they promise, and that cloning learns."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,10 @@ def test_the_driver_is_small() -> None:
 def test_cloning_writes_a_driver_that_loads(tmp_path: Path) -> None:
     data = record(RecordConfig(out=tmp_path / "data", episodes=2, seconds=6.0, seed=6))
     out = tmp_path / "driver.safetensors"
-    clone(CloningConfig(data=(data,), out=out, steps=10, batch_size=8))
+    error = clone(CloningConfig(data=(data,), out=out, steps=10, batch_size=8))
+    written = json.loads(out.with_suffix(".json").read_text())
+    assert written["algorithm"] == "bc" and written["held_out"]["steer"] == error
+    assert len(written["losses"]) == 1 and list(written["data"]) == ["data[0]"]
     policy = load_policy(out)
     first = policy.act(observation(2))
     assert first.shape == (2, 2)

@@ -10,6 +10,8 @@ import pytest
 
 from sanawm_gym.camera import CameraRig
 from sanawm_gym.envs.config import EPISODE_FIELDS, DriveConfig, split_options
+from sanawm_gym.envs.drift import DriftConfig
+from sanawm_gym.envs.outcomes import OutcomeConfig
 from sanawm_gym.vehicle import VehicleConfig
 
 Make = Callable[..., Any]
@@ -22,7 +24,8 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"horizon": float("nan")}, r"horizon: got nan, expected a finite number"),
     ({"speed": -1.0}, r"speed: got -1.0, expected a finite number of at least 0"),
     ({"sampler_steps": 0}, r"sampler_steps: got 0, expected a whole number"),
-    ({"reward": "points"}, r"reward: got 'points', expected one of \['kinematic'\]"),
+    ({"reward": "points"}, r"reward: got 'points', expected one of \['auto', 'carl'"),
+    ({"reward": "carl"}, r"reward: got 'carl', which reads the road, in a world without heads"),
     ({"world": "atlantis"}, r"atlantis"),
     ({"device": "toaster"}, r"device: got 'toaster', expected a torch device"),
     ({"dtype": "float7"}, r"float7"),
@@ -96,7 +99,7 @@ def test_an_unknown_autoreset_mode_is_refused(make_vec: Make) -> None:
         make_vec(2, autoreset_mode="never")
 
 
-@pytest.mark.parametrize("seed", [[1, 2, 3], [1.5, 2], -4])
+@pytest.mark.parametrize("seed", [[1, 2, 3], [1, -2], -4])
 def test_seeds_that_do_not_fit_are_refused(make_vec: Make, seed: Any) -> None:
     envs = make_vec(2)
     with pytest.raises(ValueError, match=r"seed: got .*, expected a whole number"):
@@ -116,6 +119,8 @@ def test_every_setting_of_an_episode_is_also_an_option(make: Make, picture: Path
             "vehicle": VehicleConfig(wheelbase=3.5),
             "horizon": 0.5,
             "reward": "kinematic",
+            "outcomes": OutcomeConfig(patience=2),
+            "drift": DriftConfig(memory=1.0),
             "frames_in_info": True,
         },
     )

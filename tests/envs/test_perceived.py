@@ -5,28 +5,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env
 
 import sanawm_gym  # noqa: F401  (registers the ids)
-from sanawm_gym.worldmodel import WorldModel
-from sanawm_gym.worldmodel.contexts import list_contexts, load_context, save_contexts
-from sanawm_gym.worldmodel.heads import QUANTITIES, Heads, HeadsConfig, fingerprint
-
-
-@pytest.fixture(scope="module")
-def seeing(world: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The tiny world with heads of random weights."""
-    model = WorldModel.from_pretrained(world, dtype="float32")
-    torch.manual_seed(1)
-    heads = Heads(
-        HeadsConfig(channels=32, grid=(5, 8), width=4, hidden=8, network=fingerprint(model.network))
-    )
-    parts = (model.config, model.network, model.autoencoder, model.text_encoder)
-    folder = tmp_path_factory.mktemp("seeing")
-    WorldModel(*parts, heads).save_pretrained(folder)
-    save_contexts([load_context(name, world) for name in list_contexts(world)], folder, fps=16.0)
-    return str(folder)
+from sanawm_gym.worldmodel.heads import QUANTITIES
 
 
 def make(world: str, **kwargs: Any) -> gym.Env[Any, Any]:

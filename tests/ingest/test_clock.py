@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from sanawm_gym.ingest.clock import cut, sample
-from sanawm_gym.ingest.trajectory import Trajectory, from_quaternions, orthonormal
+from sanawm_gym.paths.trajectory import Trajectory, from_quaternions, orthonormal
 
 
 def turning(times: np.ndarray) -> np.ndarray:

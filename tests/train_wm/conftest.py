@@ -126,3 +126,21 @@ def teachers(
     captions = [clip.caption for part in load_latent_clips(latents) for clip in part]
     rough_weights(TINY_RELEASED, captions).save(released)
     return {"drive": teacher, "released": released}
+
+
+@pytest.fixture(scope="session")
+def stage_data(
+    recording: Path, autoencoder: Path, latents: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """One folder with all that the stages read; see `several_processes`."""
+    from tests.train_wm.several_processes import prepare
+
+    folder = tmp_path_factory.mktemp("data")
+    for name, path in (
+        ("recording", recording),
+        ("autoencoder", autoencoder),
+        ("latents", latents),
+    ):
+        (folder / name).symlink_to(path)
+    prepare(folder)
+    return folder

@@ -13,7 +13,6 @@ from sanawm_gym.train_wm.distill_stage import (
     DistillObjective,
     DistillStageConfig,
     DistillTrainerConfig,
-    run_distill_stage,
 )
 from tests.train_wm.conftest import FORMS, Form
 
@@ -161,24 +160,6 @@ def test_two_processes_draw_what_one_would_and_stop_at_the_same_level(distill: M
             assert torch.equal(part.first, one.first[rank::2])
             assert torch.equal(part.to_critic[1], one.to_critic[1][rank::2])
     assert stops == {1, 2}
-
-
-def test_a_resumed_run_ends_with_the_same_bytes(distill: Make) -> None:
-    whole = distill("drive", 3, "whole")
-    parts = [distill("drive", steps, "parts") for steps in (2, 3)]
-    for config in (whole, *parts):
-        run_distill_stage(config)
-    for file in ("network.safetensors", "text_encoder.safetensors"):
-        assert whole.init is not None
-        first = (whole.trainer.out / file).read_bytes()
-        assert first == (parts[1].trainer.out / file).read_bytes()
-        assert first != (whole.init / file).read_bytes()
-
-
-def test_a_finished_stage_shows_what_its_student_draws(distill: Make) -> None:
-    config = distill("drive")
-    run_distill_stage(replace(config, trainer=replace(config.trainer, sample_every=1)))
-    assert (config.trainer.out / "samples" / "0000001.png").exists()
 
 
 def test_settings_that_do_not_fit_are_refused(distill: Make) -> None:

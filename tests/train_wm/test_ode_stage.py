@@ -11,7 +11,6 @@ from sanawm_gym.train_wm.ode_stage import (
     OdeObjective,
     OdeStageConfig,
     OdeTrainerConfig,
-    run_ode_stage,
 )
 from sanawm_gym.train_wm.trajectories_stage import (
     TrajectoriesStageConfig,
@@ -150,23 +149,6 @@ def test_clean_frames_are_no_targets(ode: Make) -> None:
     assert torch.equal(objective(replace(batch, x_0=other))[0], loss)
     other[:, :, 4:] += 5.0
     assert not torch.equal(objective(replace(batch, x_0=other))[0], loss)
-
-
-def test_a_resumed_run_ends_with_the_same_bytes(ode: Make) -> None:
-    whole, parts = ode("drive", 3, "whole"), [ode("drive", steps, "parts") for steps in (2, 3)]
-    for config in (whole, *parts):
-        run_ode_stage(config)
-    for file in ("network.safetensors", "text_encoder.safetensors"):
-        assert whole.init is not None
-        first = (whole.trainer.out / file).read_bytes()
-        assert first == (parts[1].trainer.out / file).read_bytes()
-        assert first != (whole.init / file).read_bytes()
-
-
-def test_a_finished_stage_shows_what_its_student_draws(ode: Make) -> None:
-    config = ode("released")
-    run_ode_stage(replace(config, trainer=replace(config.trainer, sample_every=1)))
-    assert (config.trainer.out / "samples" / "0000001.png").exists()
 
 
 @torch.no_grad()

@@ -73,8 +73,11 @@ def test_a_second_run_draws_what_is_missing_and_the_same(
     files = sorted(rollouts.glob("clip-*.safetensors"))
     for file in files[1:]:
         (out / file.name).write_bytes(file.read_bytes())
+    (out / files[0].name).with_suffix(".partial").write_bytes(b"killed while it was written")
     run_rollouts_stage(config(latents, autoencoder, network, out))
-    assert [file.read_bytes() for file in sorted(out.glob("clip-*"))] == [
+    with pytest.raises(ValueError, match="seed is 1, expected 0"):
+        run_rollouts_stage(replace(config(latents, autoencoder, network, out), seed=1))
+    assert [file.read_bytes() for file in sorted(out.glob("clip-*.safetensors"))] == [
         file.read_bytes() for file in files
     ]
 

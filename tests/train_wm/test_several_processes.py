@@ -12,11 +12,19 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from sanawm_gym.train_wm.checkpoint import load_checkpoint
 from sanawm_gym.train_wm.processes import Rows, join_progress, relative_to_mean, rows_of_rank
 from sanawm_gym.train_wm.sharding import make_accelerator
-from tests.train_wm.several_processes import SHARDINGS, STAGES, run, trainer
+from tests.train_wm.several_processes import (
+    SHARDINGS,
+    SPLIT_IN_TIME,
+    STAGES,
+    objective_of,
+    run,
+    trainer,
+)
 
 LEARNING_RATE = 1e-3
 
@@ -28,27 +36,12 @@ def checkpoint(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def data(
-    recording: Path, autoencoder: Path, latents: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """One folder with all that the stages read."""
-    folder = tmp_path_factory.mktemp("data")
-    for name, path in (
-        ("recording", recording),
-        ("autoencoder", autoencoder),
-        ("latents", latents),
-    ):
-        (folder / name).symlink_to(path)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(stage_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of one process in ``one``, and of two of them in ``none`` and ``fsdp2``.
 
     Sharded, the stages with lanes go on from a first step of one process.
     """
-    out = tmp_path_factory.mktemp("runs")
+    data, out = stage_data, tmp_path_factory.mktemp("runs")
     for stage in STAGES:
         folder = out / "one" / stage
         if stage in ("streaming", "self-forcing"):
@@ -77,14 +70,17 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("sharding", SHARDINGS)
-@pytest.mark.parametrize("stage", STAGES)
-def test_two_processes_end_where_one_does(runs: Path, stage: str, sharding: str) -> None:
-    folder = runs / sharding / stage
+WAYS = [(stage, sharding) for sharding, stages in SHARDINGS.items() for stage in stages]
+WAYS += [(stage, f"{sharding}-in-time") for stage in SPLIT_IN_TIME for sharding in SHARDINGS]
+
+
+@pytest.mark.parametrize(("stage", "way"), WAYS)
+def test_two_processes_end_where_one_does(runs: Path, stage: str, way: str) -> None:
+    folder = runs / way / stage
     alone = json.loads((runs / "one" / stage / "losses.json").read_text())
     parts = [json.loads((folder / f"losses-{rank}.json").read_text()) for rank in range(2)]
     together = [sum(losses) / 2 for losses in zip(*parts, strict=True)]
-    assert parts[0] != parts[1]  # each has rows of its own
+    assert parts[0] != parts[1]  # each has rows of its own, or frames
     assert together == pytest.approx(alone[-len(together) :], rel=1e-5)
     one, two = checkpoint(runs / "one" / stage), checkpoint(folder)
     assert two["step"] == one["step"]
@@ -123,9 +119,9 @@ def test_interrupted_processes_stop_together_and_end_with_the_same_bytes(runs: P
     assert whole.read_bytes() == parts.read_bytes()
 
 
-def test_one_process_goes_on_where_two_sharded_ones_stopped(runs: Path, data: Path) -> None:
+def test_one_process_goes_on_where_two_sharded_ones_stopped(runs: Path, stage_data: Path) -> None:
     for name in ("one", "fsdp2"):
-        run("streaming", data, trainer("streaming", runs / name / "streaming", stop_at=4))
+        run("streaming", stage_data, trainer("streaming", runs / name / "streaming", stop_at=4))
     one, two = (checkpoint(runs / name / "streaming") for name in ("one", "fsdp2"))
     assert one["progress"]["lanes"] == two["progress"]["lanes"]
     for name, value in one["model"].items():
@@ -141,6 +137,26 @@ def test_a_row_has_the_same_noise_in_whatever_process() -> None:
     all_rows = Rows(rows_of_rank("n", 4, 0, 1), 7).randn(3)
     for rank in range(2):
         assert torch.equal(Rows(rows_of_rank("n", 4, rank, 2), 7).randn(3), all_rows[rank::2])
+
+
+def test_processes_that_make_no_whole_team_are_refused(stage_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="context_parallel is 2, which 1 processes cannot"):
+        run("bidirectional", stage_data, trainer("bidirectional", tmp_path, context_parallel=2))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="context_parallel must be at least 1"):
+        trainer("bidirectional", tmp_path, context_parallel=0)
+
+
+def test_stages_that_cannot_split_clips_say_so(stage_data: Path, tmp_path: Path) -> None:
+    kind, config = objective_of("vae", stage_data, trainer("vae", tmp_path))
+    objective = kind(config, torch.device("cpu"))  # type: ignore[call-arg]
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/one", rank=0, world_size=1)
+    try:
+        assert dist.group.WORLD is not None
+        with pytest.raises(ValueError, match="only the stages bidirectional and chunk-causal"):
+            objective.share_time(dist.group.WORLD)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_progress_is_joined_lane_by_lane() -> None:

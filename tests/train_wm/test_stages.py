@@ -10,13 +10,8 @@ from sanawm_gym.camera import CameraRig, camera_poses
 from sanawm_gym.geometry import planar_pose
 from sanawm_gym.train_wm.autoencoder_stage import AutoencoderStageConfig, run_autoencoder_stage
 from sanawm_gym.train_wm.bundle_stage import BundleStageConfig, run_bundle_stage
-from sanawm_gym.train_wm.clip_stage import (
-    BidirectionalStageConfig,
-    ChunkCausalStageConfig,
-    run_clip_stage,
-)
+from sanawm_gym.train_wm.heads_features import shorten
 from sanawm_gym.train_wm.latents_stage import load_latent_clips
-from sanawm_gym.train_wm.self_forcing_stage import SelfForcingStageConfig, run_self_forcing_stage
 from sanawm_gym.train_wm.stream_stage import (
     StreamObjective,
     StreamStageConfig,
@@ -41,19 +36,6 @@ def stream(latents: Path, autoencoder: Path, run: TrainerConfig) -> StreamStageC
         model=TINY_NETWORK,
         piece=5,
         lanes=2,
-    )
-
-
-def self_forcing(latents: Path, autoencoder: Path, run: TrainerConfig) -> SelfForcingStageConfig:
-    return SelfForcingStageConfig(
-        latents=latents,
-        autoencoder=autoencoder,
-        trainer=run,
-        model=TINY_NETWORK,
-        piece=5,
-        lanes=2,
-        own_lanes=2,
-        own_lanes_per_step=2,
     )
 
 
@@ -83,42 +65,6 @@ def test_latent_clips_keep_their_cameras(latents: Path) -> None:
         assert clip.caption
 
 
-@pytest.mark.parametrize("stage", ["streaming", "self-forcing"])
-def test_a_resumed_run_ends_with_the_same_bytes(
-    latents: Path, autoencoder: Path, tmp_path: Path, stage: str
-) -> None:
-    make, run = {
-        "streaming": (stream, run_stream_stage),
-        "self-forcing": (self_forcing, run_self_forcing_stage),
-    }[stage]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run(make(latents, autoencoder, trainer(whole, 6, schedule="constant")))  # type: ignore[operator]
-    for steps in (4, 6):
-        run(make(latents, autoencoder, trainer(parts, steps, schedule="constant")))  # type: ignore[operator]
-    for name in ("network.safetensors", "text_encoder.safetensors"):
-        assert (whole / name).read_bytes() == (parts / name).read_bytes()
-
-
-@pytest.mark.parametrize("config_class", [BidirectionalStageConfig, ChunkCausalStageConfig])
-def test_the_clip_stages_train_and_draw_samples(
-    latents: Path,
-    autoencoder: Path,
-    tmp_path: Path,
-    config_class: type[BidirectionalStageConfig | ChunkCausalStageConfig],
-) -> None:
-    run_clip_stage(
-        config_class(
-            latents=latents,
-            autoencoder=autoencoder,
-            trainer=trainer(tmp_path, 2, sample_every=2),
-            model=TINY_NETWORK,
-            clip=5,
-        )
-    )
-    assert (tmp_path / "samples" / "0000002.png").exists()
-    assert (tmp_path / "network.safetensors").exists()
-
-
 def test_the_streaming_stage_overfits_one_clip(
     latents: Path, autoencoder: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +80,14 @@ def test_the_streaming_stage_overfits_one_clip(
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_no_held_out_clip_long_enough_to_draw_is_no_reason_to_stop(
+    latents: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    made = StreamObjective(stream(latents, autoencoder, trainer(tmp_path, 1)), torch.device("cpu"))
+    made.held_out_clips = [shorten(clip, 4) for clip in made.held_out_clips]
+    assert made.sample(made.weights, tmp_path / "sample.png") == {}
 
 
 def test_a_bundled_world_starts_and_steps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -84,6 +85,19 @@ def config(tmp_path: Path) -> LineConfig:
     return LineConfig(data=data, trainer=trainer)
 
 
+class PairedObjective(LineObjective):
+    """Two batches of `LineObjective` in one."""
+
+    def batch(self, step: int, rank: int, num_ranks: int) -> Tensor:
+        parts = [super(PairedObjective, self).batch(2 * step + i, rank, num_ranks) for i in (0, 1)]
+        return torch.cat(parts)
+
+
+def exported(config: LineConfig) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = torch.load(config.trainer.out / "line.pt", weights_only=True)
+    return found
+
+
 def longer(config: LineConfig, **changes: Any) -> LineConfig:
     return replace(config, trainer=replace(config.trainer, steps=4, **changes))
 
@@ -101,6 +115,37 @@ def test_a_run_describes_its_whole_origin(config: LineConfig) -> None:
     assert sys.argv[0] in found["command"]
     assert found["num_parameters"] == 2
     assert not list(config.trainer.out.glob("*.partial"))
+
+
+def test_accumulated_passes_make_one_batch(config: LineConfig, tmp_path: Path) -> None:
+    both = replace(config.trainer, out=tmp_path / "both")
+    halves = replace(config.trainer, accumulation=2)
+    train(lambda device: PairedObjective(replace(config, trainer=both)), both)
+    run(replace(config, trainer=halves))
+    for name, value in exported(replace(config, trainer=both)).items():
+        torch.testing.assert_close(exported(config)[name], value)
+
+
+def test_what_is_exported_is_the_moving_average(config: LineConfig) -> None:
+    settings = replace(config.trainer, ema=0.5, steps=3, save_every=1)
+    for step in range(1, 4):
+        one = replace(config, trainer=replace(settings, stop_at=step))
+        run(one)
+        kept = load_checkpoint(config.trainer.out)
+        assert kept is not None
+        weights = kept["model"]["weight"]
+        # The first weights are taken as they are.
+        expected = weights if step == 1 else 0.5 * (expected + weights)
+        torch.testing.assert_close(exported(one)["weight"], expected)
+    assert not torch.equal(weights, expected)
+
+
+def test_a_run_shows_how_far_it_is_and_how_long_it_will_take(
+    config: LineConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(config)
+    shown = capfd.readouterr().err
+    assert re.search(r"2/2 \[\d\d:\d\d<\d\d:\d\d, .*loss=", shown)
 
 
 def test_a_run_goes_on_when_only_its_length_and_pace_change(config: LineConfig) -> None:

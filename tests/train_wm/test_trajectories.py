@@ -130,6 +130,7 @@ def test_a_second_run_draws_what_is_missing_and_the_same(
     files = sorted(trajectories.glob("*.safetensors"))
     assert len(files) == 3
     (out / files[1].name).unlink()
+    (out / files[1].name).with_suffix(".partial").write_bytes(b"killed while it was written")
     run_trajectories_stage(stage(latents, autoencoder, teacher, out))
     for file in files:
         assert (out / file.name).read_bytes() == file.read_bytes()

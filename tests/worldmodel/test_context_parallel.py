@@ -16,8 +16,12 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
 
+from sanawm_gym.worldmodel import SanaWM, SanaWMConfig
+from sanawm_gym.worldmodel.camera_condition import clip_camera
+from sanawm_gym.worldmodel.chunks import Mode
 from sanawm_gym.worldmodel.ops.frame_gdn import ClipSlices, exchange_halo, frame_gdn
 from sanawm_gym.worldmodel.short_conv import ShortConv
+from tests.conftest import random_weights
 
 NUM_PROCESSES = 4
 GROUPS = ((0, 1), (1, 2, 3), (0, 1, 2, 3))
@@ -29,6 +33,21 @@ CHUNKS: dict[str, tuple[int, ...]] = {
     "short_chunks": (1, 2, 1, 3),
     "causal": (1,) * 7,
 }
+MODES: tuple[Mode, ...] = ("bidirectional", "chunk_causal")
+NETWORK_CASES = [(sizes, mode) for sizes in ((4, 3), (1, 1, 5), (2, 2, 2, 1)) for mode in MODES]
+TINY = SanaWMConfig(
+    in_channels=4,
+    num_layers=4,
+    hidden_size=32,
+    num_attention_heads=2,
+    caption_channels=7,
+    text_length=5,
+    temporal_stride=2,
+    plucker_channels=12,
+    softmax_every_n=2,
+    camera_unit_m=10.0,
+)
+"""Both kinds of block twice, chunks of 4 and then 3 frames."""
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 Outcome = dict[str, list[Tensor]]
 
@@ -101,6 +120,41 @@ def run_convolution(chunks: tuple[int, ...], slices: ClipSlices | None) -> list[
     return [y.detach(), *gradients]
 
 
+def run_network(mode: Mode, slices: ClipSlices | None) -> list[Tensor]:
+    """Velocity of a whole network, gradients of the clip and of all weights in a row."""
+    torch.manual_seed(2)
+    network = SanaWM(TINY)
+    random_weights(network)
+    network.double()
+    network.gradient_checkpointing = mode == "chunk_causal"  # computes, and asks the others, again
+    generator = torch.Generator().manual_seed(3)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    x, weight, level = noise(2, 4, 7, 3, 4), noise(2, 4, 7, 3, 4), 500 + 100 * noise(2, 7)
+    poses = torch.eye(4, dtype=torch.float64).repeat(2, 13, 1, 1)
+    poses[..., :3, 3] = noise(2, 13, 3).cumsum(dim=1)
+    camera = clip_camera(
+        poses, torch.tensor([[50.0, 40.0, 32.0, 11.0]] * 2),
+        image_size=(24, 32), grid=(3, 4), config=TINY,
+    )  # fmt: skip
+    text = network.encode_text(noise(2, 5, 7), torch.ones(2, 5, dtype=torch.bool))
+    if slices is not None:
+        start, stop = slices.span(slices.rank)
+        x, weight, level = x[:, :, start:stop], weight[:, :, start:stop], level[:, start:stop]
+        camera = camera.frames(start, stop)
+    x = x.clone().requires_grad_()
+    v = network(x, level, text, camera, mode=mode, slices=slices)
+    names, weights = zip(*network.named_parameters(), strict=True)
+    found = torch.autograd.grad((v * weight).sum(), [x, *weights], allow_unused=True)
+    given = [
+        torch.zeros_like(w) if g is None else g for w, g in zip(weights, found[1:], strict=True)
+    ]
+    assert sum(bool(g.any()) for g in given) > 0.8 * len(names)
+    return [v.detach(), found[0], torch.cat([g.flatten() for g in given])]
+
+
 def work(rank: int, folder: str) -> None:
     """One process: every case whose group it belongs to."""
     torch.set_num_threads(1)
@@ -120,6 +174,10 @@ def work(rank: int, folder: str) -> None:
             found[name] = run_scan(CHUNKS[mode], dtype, slices)
             if dtype == torch.float64:
                 found[f"{name}-convolution"] = run_convolution(CHUNKS[mode], slices)
+    for sizes, mode in NETWORK_CASES:
+        if rank in GROUPS[len(sizes) - 2]:
+            slices = ClipSlices(sizes, groups[len(sizes)])
+            found[f"network-{sizes}-{mode}"] = run_network(mode, slices)
     torch.save(found, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -166,6 +224,17 @@ def test_a_halo_makes_a_sliced_convolution_equal_to_the_whole_one(
     for index in (0, 1):
         assert_equal(torch.cat([x[index] for x in ranks], 1), expected[index], 1e-10)
     assert_equal(sum(x[2] for x in ranks), expected[2], 1e-10)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("sizes", "mode"), NETWORK_CASES)
+def test_a_network_over_slices_equals_the_network_over_the_whole_clip(
+    outcomes: list[Outcome], sizes: tuple[int, ...], mode: Mode
+) -> None:
+    expected = run_network(mode, None)
+    ranks = parts(outcomes, f"network-{sizes}-{mode}", len(sizes))
+    for index in (0, 1):
+        assert_equal(torch.cat([x[index] for x in ranks], 2), expected[index], 1e-9)
+    assert_equal(sum(x[2] for x in ranks), expected[2], 1e-9)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -180,6 +180,26 @@ def test_what_was_kept_for_one_state_is_not_used_for_another(
         assert torch.equal(velocity(fused, frames[0], state), first)
 
 
+@torch.no_grad()
+def test_a_camera_that_is_not_told_is_refused_rather_than_told(
+    tiny: SanaWMConfig, make_network: Callable[..., SanaWM], make_scene: Callable[..., Any]
+) -> None:
+    network = make_network(streaming(tiny, num_cached_chunks=3))
+    fused, state = FusedNetwork(network), network.initial_state(ROWS, 3, 4)
+    frame = next(frames_of(network, make_scene(network.config, 1)))
+    expected = velocity(fused, frame, state)
+    known = dataclasses.replace(frame.camera, known=torch.ones(ROWS, dtype=torch.bool))
+    all_told = dataclasses.replace(frame, camera=known)
+    assert torch.equal(velocity(fused, all_told, state), expected)
+    one_told = dataclasses.replace(frame.camera, known=torch.arange(ROWS) == 0)
+    untold = dataclasses.replace(frame, camera=one_told)
+    assert not torch.equal(velocity(network, untold, state), velocity(network, frame, state))
+    with pytest.raises(ValueError, match="camera the network is not told"):
+        velocity(fused, untold, state)
+    with pytest.raises(ValueError, match="use backend='plain'"):
+        fused.remember(frame.x, frame.text, one_told, state)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.no_grad()
 def test_the_fused_autoencoder_equals_the_readable_one(

@@ -16,6 +16,7 @@ from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
 from sanawm_gym.worldmodel.flow import NUM_TIMESTEPS, velocity_to_x_0
 from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.plucker import plucker_map
+from sanawm_gym.worldmodel.precision import attend_heads
 from sanawm_gym.worldmodel.rope import axis_pairs, frame_shift_matrix, rotary_tables, rotate
 from sanawm_gym.worldmodel.short_conv import ShortConv
 
@@ -271,3 +272,20 @@ def test_empty_prompt_is_refused() -> None:
         network.encode_text(
             torch.randn(1, 3, DRIVE.caption_channels), torch.zeros(1, 3, dtype=torch.bool)
         )
+
+
+def test_attention_under_autocast_has_the_gradient_of_plain_attention() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value, grad = (
+        torch.randn(2, 3, n, 8, generator=generator, requires_grad=True) for n in (5, 7, 7, 5)
+    )
+    mask = torch.rand(2, 1, 1, 7, generator=generator) > 0.3
+    mask[..., 0] = True
+    exact = attend_heads(query, key, value, mask, 0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = attend_heads(query, key, value, mask, 0.5)
+    assert rounded.dtype == torch.bfloat16
+    wanted = torch.autograd.grad(exact, (query, key, value), grad)
+    got = torch.autograd.grad(rounded, (query, key, value), grad.bfloat16())
+    for a, b in zip((exact, *wanted), (rounded, *got), strict=True):
+        torch.testing.assert_close(a, b.float(), rtol=0.02, atol=0.04)

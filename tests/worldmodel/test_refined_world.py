@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 import sanawm_gym
 from sanawm_gym.worldmodel import WorldModel
+from sanawm_gym.worldmodel.engine import FrameCodec
+from sanawm_gym.worldmodel.fused import FusedAutoencoder
 from sanawm_gym.worldmodel.refiner import Refiner, RefinerConfig
 from sanawm_gym.worldmodel.refiner.folder import save_refiner
 from sanawm_gym.worldmodel.world_state import WorldState
@@ -32,6 +35,19 @@ TINY = RefinerConfig(
     window_frames=3,
     sigmas=(0.6, 0.3),
 )
+
+
+class Telling:
+    """A codec, and what it has been given to decode."""
+
+    def __init__(self, codec: FrameCodec, decoded: list[Tensor]) -> None:
+        self.encode_group, self._codec, self._decoded = codec.encode_group, codec, decoded
+
+    def decode_step(
+        self, latents: Tensor, memory: list[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        self._decoded.append(latents)
+        return self._codec.decode_step(latents, memory)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +75,24 @@ def test_the_draft_is_what_it_is_without_a_refiner(model: WorldModel, refined_wo
     assert np.abs(shown.astype(int) - drawn.astype(int)).mean() > 1
     for name, tensor in draft.tensors().items():
         assert torch.equal(tensor, refined.tensors()[name]), name
+
+
+def test_the_chosen_backend_decodes_draft_and_refined_pictures_alike(refined_world: str) -> None:
+    shown = []
+    for backend in ("plain", "fused"):
+        world = WorldModel.from_pretrained(
+            refined_world, dtype="float32", refine=True, backend=backend
+        )
+        decoded: list[Tensor] = []
+        codec = world.engine.codec
+        world._engine = dataclasses.replace(world.engine, codec=Telling(codec, decoded))
+        frames, state = drive(world, begin(world, refined_world, ["road-0"], [3]), 3)
+        shown.append(frames.astype(int))
+        assert state.refined is not None
+        assert len(decoded) == 6
+        assert torch.equal(decoded[-1][:, :, -1], state.refined.latent)
+        assert isinstance(codec, FusedAutoencoder) == (backend == "fused")
+    assert np.abs(shown[0] - shown[1]).max() <= 1
 
 
 def test_a_batch_of_any_ages_shows_what_its_rows_show_alone(

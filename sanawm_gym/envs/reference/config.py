@@ -11,8 +11,10 @@ from typing import Any
 from sanawm_gym.camera import CameraRig, Intrinsics
 from sanawm_gym.vehicle import VehicleConfig
 
-from ..config import RENDER_MODES
-from ..reward import RewardTerm, reward_terms
+from ..actions import ActionKind
+from ..config import RENDER_MODES, check_rules
+from ..outcomes import OutcomeConfig
+from ..reward import RewardConfig, RewardTerm
 from ..spaces import OBSERVATION_MODES
 from .scene import SceneConfig
 from .world import StartState
@@ -24,6 +26,8 @@ class ReferenceConfig:
 
     observation: str = "dict"
     """`dict` (camera and ego) or `camera` (the picture alone)."""
+    action: str | ActionKind = "continuous"
+    """`continuous`, `discrete`, `chunk` or `waypoints`, or one of the kinds in `envs.actions`."""
     render_mode: str | None = None
     """`rgb_array` (newest picture), `rgb_array_list` (every raw frame), `human` (a window)."""
     frames_in_info: bool = False
@@ -48,8 +52,12 @@ class ReferenceConfig:
     """Length of an episode [s], above 0 and at most 600; rounded up to whole decisions."""
     off_road_margin: float = 0.5
     """The drive ends when every corner of the car is this far beyond the road's edge [m], >= 0."""
-    reward: str | Sequence[RewardTerm] = "kinematic"
-    """Preset, or reward terms to be added up."""
+    reward: str | RewardConfig | Sequence[RewardTerm] = "auto"
+    """Preset (`carl`, `metadrive`, `pdm`, `kinematic`), a config, or reward terms to be added up;
+    they read the truth. `auto` is `carl`."""
+    outcomes: OutcomeConfig | None = dataclasses.field(default_factory=OutcomeConfig)
+    """What the wrong way is; collisions and the edge of the road are known and end a drive at once.
+    None lets a drive go on whatever happens."""
 
     def __post_init__(self) -> None:
         """Check every setting."""
@@ -78,7 +86,7 @@ class ReferenceConfig:
             _check_range("world_seed", self.world_seed, 0, 2**62)
         if self.intrinsics is not None:
             self.intrinsics.check()
-        reward_terms(self.reward)
+        check_rules(self.action, self.reward, self.outcomes)
 
     def replace(self, changes: Mapping[str, Any]) -> ReferenceConfig:
         """This config with other values.
@@ -95,7 +103,7 @@ class ReferenceConfig:
         return dataclasses.replace(self, **changes)
 
 
-SHARED_FIELDS = frozenset({"observation", "render_mode", "vehicle", "intrinsics"})
+SHARED_FIELDS = frozenset({"observation", "action", "render_mode", "vehicle", "intrinsics"})
 """Fields that fix the spaces: given when the environment is made, not at a reset."""
 
 

@@ -13,19 +13,23 @@ from jaxtyping import Float64, UInt8
 
 from sanawm_gym.vehicle import X, Y
 
+from ..actions import action_kind
+from ..commands import Command
 from ..config import RENDER_MODES
+from ..decision import Decision, joined
 from ..info import HORIZON, reset_info, step_info
-from ..reward import Motion, reward_terms, score
+from ..outcomes import COLLISION, OFF_ROAD, OUTCOMES, reason
+from ..reading import Reading
+from ..reward import reward_config
 from ..screen import Screen
 from ..spaces import (
     FPS,
     FRAMES_PER_DECISION,
     Observation,
-    action_space,
-    check_actions,
     ego_observation,
     observation_space,
 )
+from ..transition import Transition
 from .caption import caption
 from .config import SHARED_FIELDS, ReferenceConfig
 from .renderer import HEIGHT, WIDTH
@@ -44,23 +48,25 @@ class ReferenceDriveEnv(gym.Env[Any, Any]):
     camera height and field of view. Needs the extra `reference`.
 
     ## Action space
-    `Box(-1, 1, (2,), float32)`: steering (+1 full left) and throttle or brake; see
-    `SanaWM-Drive-v0`.
+    `Box(-1, 1, (2,), float32)`: steering (+1 full left) and throttle or brake; the other kinds of
+    action (`action=`) are those of `SanaWM-Drive-v0`.
 
     ## Observation space
     `Dict` of `camera` (uint8 (72, 128, 3)) and `ego` (float32 (4,): speed [m/s], wheel angle
     [rad], acceleration [m/s^2], yaw rate [rad/s]); `observation="camera"` is the picture alone.
 
     ## Rewards
-    Preset `kinematic` by default, as in `SanaWM-Drive-v0`: it does not read the truth, so that
-    agents can be compared in both worlds.
+    The presets of `SanaWM-Drive-v0`, `carl` by default, computed from the truth where the generated
+    world has to read its pictures: the same reward scores both worlds.
 
     ## Start
     In a forward lane, near its middle, at a speed that suits the road; `start` sets it by hand.
 
     ## End
-    `terminated` when the car has touched another vehicle, or when all its corners lie
-    `off_road_margin` beyond the edge of the road. `truncated` after `horizon` seconds.
+    `terminated`, with `info["termination_reason"]`, when the car has touched another vehicle
+    (`collision`), when all its corners lie `off_road_margin` beyond the edge of the road
+    (`off_road`), or when it has gone the wrong way for some decisions (`wrong_way`, see
+    `OutcomeConfig`). `truncated` after `horizon` seconds.
 
     ## Info
     The keys of `SanaWM-Drive-v0`, `world_seed` also being the seed of the scene, and
@@ -99,7 +105,8 @@ class ReferenceDriveEnv(gym.Env[Any, Any]):
         self.observation_space = observation_space(
             self.config.observation, height=height, width=width, vehicle=self.config.vehicle
         )
-        self.action_space = action_space()
+        self._actions = action_kind(self.config.action)
+        self.action_space = self._actions.space(self.config.vehicle, FRAMES_PER_DECISION / FPS)
         self.render_mode = self.config.render_mode
         per_step = 1 if self.render_mode == "rgb_array" else FRAMES_PER_DECISION
         self.metadata = {  # type: ignore[misc]
@@ -110,6 +117,7 @@ class ReferenceDriveEnv(gym.Env[Any, Any]):
         self._world: ReferenceWorld | None = None
         self._picture: UInt8[np.ndarray, "h w 3"] = np.zeros((height, width, 3), np.uint8)
         self._decisions, self._distance, self._is_over = 0, 0.0, False
+        self._counts = np.zeros((1, len(OUTCOMES)), dtype=np.int64)
 
     @property
     def world(self) -> ReferenceWorld:
@@ -159,51 +167,95 @@ class ReferenceDriveEnv(gym.Env[Any, Any]):
         world.start(config.start or self._draw_start(world))
         self._world, self._picture = world, world.render()
         self._decisions, self._distance, self._is_over = 0, 0.0, False
+        self._counts = np.zeros_like(self._counts)
         self._screen.restart(0, self._picture)
         self._screen.show()
-        terms = {term.name: 0.0 for term in reward_terms(config.reward)}
+        terms = reward_config(config.reward, can_read=True).blank()
         start = reset_info(start="lane", prompt=caption(scene), world_seed=world_seed)
         return self._observe(), self._info(terms) | start
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Hold an action for one decision (0.25 s).
+        """Take an action: one decision (0.25 s), or a chunk of them.
 
         Raises:
             ValueError: If the action has the wrong shape or is not finite.
             ResetNeeded: Before the first reset and after the end of an episode.
         """
-        command = check_actions(action, None).astype(np.float64)
-        world, config = self.world, self._episode
+        checked: Any = self._actions.read(action, None)
+        world = self.world
         if self._is_over:
             raise ResetNeeded("step: got a finished episode, expected a reset first; call reset()")
+        seconds = FRAMES_PER_DECISION / FPS
+        parts: list[tuple[list[int], Decision]] = []
+        for command in self._actions.commands(checked, world.state[None], [world.vehicle], seconds):
+            parts.append(([0], self._decide(command)))
+            self._screen.extend(0, parts[-1][1].frames[0], len(parts) > 1)
+            if parts[-1][1].ended[0]:
+                break
+        decision = joined(parts, [0])
+        self._screen.show()
+        termination, truncation = decision.termination_reasons[0], decision.truncation_reasons[0]
+        self._is_over = bool(termination or truncation)
+        wanted = self._episode.frames_in_info
+        info = self._info(
+            decision.terms[0],
+            termination_reason=termination,
+            truncation_reason=truncation,
+            frames=decision.frames[0] if wanted else None,
+            frame_poses=decision.poses[0] if wanted else None,
+        )
+        reward = float(decision.rewards[0])
+        return self._observe(), reward, bool(termination), bool(truncation), info
+
+    def _decide(self, command: Command) -> Decision:
+        """Drive one decision and judge it by the truth."""
+        world, config = self.world, self._episode
         wants_all = config.frames_in_info or self.render_mode in ("rgb_array_list", "human")
-        before, states, frames, poses = world.state, [], [], []
-        for index in range(FRAMES_PER_DECISION):
-            world.advance(command)
-            states.append(world.state)
+        before, frames, poses = world.state[None], [], []
+        path = command.drive(world.bicycle, before, FRAMES_PER_DECISION, FPS)
+        for index, state in enumerate(path[0]):
+            world.follow(state)
             if wants_all or index == FRAMES_PER_DECISION - 1:
                 frames.append(world.render())
                 poses.append(world.pose())
-        path = np.stack(states)
-        motion = Motion(before=before[None], states=path[None], bicycle=world.bicycle, fps=FPS)
-        reward, parts = score(reward_terms(config.reward), motion)
         self._picture = frames[-1]
         self._decisions += 1
-        steps = np.diff(np.concatenate([before[None], path]), axis=0)
+        steps = np.diff(np.concatenate([before, path[0]]), axis=0)
         self._distance += float(np.hypot(steps[:, X], steps[:, Y]).sum())
-        self._screen.extend(0, np.stack(frames))
-        self._screen.show()
-        terminated = world.traffic.crashed or world.outside() > config.off_road_margin
-        num_decisions = math.ceil(config.horizon * FPS / FRAMES_PER_DECISION - 1e-9)
-        truncated = self._decisions >= num_decisions
-        self._is_over = terminated or truncated
-        info = self._info(
-            {name: float(part[0]) for name, part in parts.items()},
-            truncation_reason=HORIZON if truncated else "",
-            frames=np.stack(frames) if config.frames_in_info else None,
-            frame_poses=np.stack(poses) if config.frames_in_info else None,
+        reading = Reading.of_truth(world.truth().as_dict())
+        outcome = self._outcome(reading)
+        rewards, terms = reward_config(config.reward, can_read=True).score(
+            Transition(
+                before=before,
+                states=path,
+                bicycle=world.bicycle,
+                fps=FPS,
+                reading=reading,
+                picture=self._picture[None],
+            ),
+            np.array([outcome != ""]),
         )
-        return self._observe(), float(reward[0]), terminated, truncated, info
+        num_decisions = math.ceil(config.horizon * FPS / FRAMES_PER_DECISION - 1e-9)
+        return Decision(
+            frames=np.stack(frames)[None],
+            poses=np.stack(poses)[None],
+            rewards=rewards,
+            terms=({name: float(part[0]) for name, part in terms.items()},),
+            termination_reasons=(outcome,),
+            truncation_reasons=(HORIZON if self._decisions >= num_decisions else "",),
+        )
+
+    def _outcome(self, reading: Reading) -> str:
+        """Why the task is over, or an empty string."""
+        config, world = self._episode, self.world
+        if config.outcomes is None:
+            return ""
+        chances = config.outcomes.chances(reading, world.vehicle.width)
+        # Known better than from the edges beside the rear axle: by every corner of the car.
+        chances[0, OUTCOMES.index(COLLISION)] = world.traffic.crashed
+        chances[0, OUTCOMES.index(OFF_ROAD)] = world.outside() > config.off_road_margin
+        self._counts = config.outcomes.count(chances, self._counts)
+        return reason(config.outcomes.reached(self._counts, sure=True)[0])
 
     def render(self) -> Any:
         """The newest picture, every raw frame since the last call, or None (see the class)."""

@@ -85,8 +85,12 @@ class ReferenceWorld:
             0
         ]
         for state in states:
-            self.state = state
-            self.traffic.step(box_center(state, self.vehicle), 1.0 / FPS)
+            self.follow(state)
+
+    def follow(self, state: Float64[np.ndarray, "6"]) -> None:
+        """Be where the car is one frame later; traffic goes on by that frame."""
+        self.state = state
+        self.traffic.step(box_center(state, self.vehicle), 1.0 / FPS)
 
     def truth(self) -> Truth:
         """The truth of this moment."""

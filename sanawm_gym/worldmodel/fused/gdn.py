@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..gdn_attention import DENOMINATOR_EPS, GDNAttention
+from ..gdn_attention import GDNAttention
 from ..short_conv import ShortConv
 from ..state import GDNState
 from .attention import FusedAttention, stack_branches
@@ -51,6 +51,7 @@ class FusedGDN(FusedAttention):
     def __init__(self, attention: GDNAttention, *, packed: bool) -> None:
         super().__init__(attention, [attention.beta_proj, attention.gate_proj], packed=packed)
         self._key_scale = attention.key_scale
+        self._eps = attention.config.denominator_eps
         self._weights: dict[int, Tensor] = {}
         self._rate = attention.A_log.detach().float().exp()
         self._dt_bias = attention.dt_bias.detach().float()
@@ -98,7 +99,7 @@ class FusedGDN(FusedAttention):
             past.matrices,
         )
         read, mass = _recur_mass(placed[:, :, 0], placed[:, :, 2], strength, decay, past.mass)
-        main = out[:, :num_heads] / (read + DENOMINATOR_EPS).transpose(1, 2)[..., None]
+        main = out[:, :num_heads] / (read + self._eps).transpose(1, 2)[..., None]
         new = GDNNew(
             matrices=matrices,
             mass=mass,

@@ -162,7 +162,11 @@ class FusedNetwork:
         kept = self._prepared
         if kept is not None and kept.camera is camera and kept.state is state:
             return kept
-        assert camera.known is None, "the fused form knows every camera"
+        if camera.known is not None and not bool(camera.known.all()):
+            raise ValueError(
+                "got rows whose camera the network is not told (CameraCondition.known), expected "
+                "every camera to be known in the fused form; use backend='plain'"
+            )
         like = camera.intrinsics.new_zeros(state.batch_size, 1, 1, *state.grid)
         frames = build_pass(like, camera, self.config, (1,), state=state, keep="last")
         warped, lines = None, None

@@ -5,7 +5,6 @@ Axes: b rows, s tokens of a frame, f frames of a window, c width, h heads, d cha
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -42,7 +41,7 @@ class FusedSoftmax(FusedAttention):
         super().__init__(attention, [], packed=packed)
         self._packed = packed
         # The scale of the logits goes into the queries, through the weight of their norm.
-        self._scales = (1.0 / math.sqrt(self.heads[1]), attention.camera_scale)
+        self._scales = (attention.main_scale, attention.camera_scale)
         self._weights = self.norms.clone()
         self._weights[0] *= self._scales[0]
         self._weights[1] *= self._scales[1]

@@ -1,5 +1,6 @@
 """The reference world as a Gymnasium environment."""
 
+import dataclasses
 import subprocess
 import sys
 from typing import Any
@@ -13,6 +14,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 import sanawm_gym  # noqa: F401  (registers the ids)
 from sanawm_gym.camera import CameraRig, Intrinsics
+from sanawm_gym.envs.actions import Chunk, Waypoints
 from sanawm_gym.envs.reference.env import ReferenceDriveEnv
 from sanawm_gym.envs.reference.scene import SceneConfig
 from sanawm_gym.envs.reference.truth import TRUTH_NAMES
@@ -52,7 +54,8 @@ def test_spaces_and_info_keys_are_those_of_the_generated_world(world: str) -> No
     generated = gym.make("SanaWM-Drive-v0", world=world, dtype="float32").unwrapped
     height, width, _ = generated.observation_space["camera"].shape
     lens = Intrinsics.from_fov(70.0, width, height)
-    env = ReferenceDriveEnv(scene=STRAIGHT, intrinsics=lens, horizon=5.0)
+    # The tiny world has no heads; `auto` would mean another reward where the truth is known.
+    env = ReferenceDriveEnv(scene=STRAIGHT, intrinsics=lens, horizon=5.0, reward="kinematic")
     assert env.observation_space == generated.observation_space
     assert env.action_space == generated.action_space
     pairs = [(env.reset(seed=0)[1], generated.reset(seed=0)[1])]
@@ -106,6 +109,7 @@ def test_leaving_the_road_terminates(env: ReferenceDriveEnv) -> None:
         if terminated:
             break
     assert terminated and not truncated and not info["truth"]["on_road"]
+    assert info["termination_reason"] == "off_road"
     with pytest.raises(ResetNeeded):
         env.step(AHEAD)
 
@@ -123,6 +127,68 @@ def test_a_crash_terminates() -> None:
         if terminated:
             break
     assert info["truth"]["crashed"] and terminated
+    assert info["termination_reason"] == "collision" and info["reward_terms"]["ending"] == -1.0
+
+
+def test_an_oncoming_lane_is_the_wrong_way_after_three_decisions() -> None:
+    two_way = dataclasses.replace(STRAIGHT, num_forward=1, num_oncoming=1)
+    env = ReferenceDriveEnv(scene=two_way, horizon=5.0)
+    env.reset(seed=0, options={"start": StartState(speed=8.0, offset=3.3)})
+    steps = [env.step(AHEAD) for _ in range(3)]
+    assert [step[2] for step in steps] == [False, False, True]
+    assert [step[4]["termination_reason"] for step in steps] == ["", "", "wrong_way"]
+    assert steps[-1][1] == -1.0
+
+
+def test_nothing_ends_a_drive_without_outcomes(env: ReferenceDriveEnv) -> None:
+    env.reset(seed=0, options={"start": StartState(offset=-12.0), "outcomes": None})
+    *_, terminated, _, info = env.step(AHEAD)
+    assert not terminated and not info["truth"]["on_road"]
+
+
+def test_rewards_are_computed_from_the_truth(env: ReferenceDriveEnv) -> None:
+    # 8 m/s for 0.25 s along the lane, 1.75 m off its middle: 0.1 x 2 m x 0.5
+    start = StartState(speed=8.0, offset=1.75)
+    env.reset(seed=0, options={"start": start})
+    _, reward, _, _, info = env.step(AHEAD)
+    truth, terms = info["truth"], info["reward_terms"]
+    along = 2.0 * np.cos(truth["heading_error"])
+    assert terms["progress"] == pytest.approx(0.1 * along, rel=1e-6)
+    assert terms["lane_offset"] == pytest.approx((3.0 - abs(truth["lane_offset"])) / 2.5)
+    assert reward == pytest.approx(terms["progress"] * terms["lane_offset"])
+    assert reward == pytest.approx(0.1, rel=0.02)
+
+
+def test_a_chunk_drives_like_its_actions_one_by_one() -> None:
+    controls = np.array([[0.1, 0.4], [-0.1, 0.2], [0.0, -0.5]], np.float32)
+    one = ReferenceDriveEnv(scene=STRAIGHT, horizon=5.0, render_mode="rgb_array_list")
+    chunked = ReferenceDriveEnv(
+        scene=STRAIGHT,
+        horizon=5.0,
+        render_mode="rgb_array_list",
+        action=Chunk(length=3),
+        frames_in_info=True,
+    )
+    one.reset(seed=0)
+    steps = [one.step(control) for control in controls]
+    assert chunked.reset(seed=0)[0] in chunked.observation_space
+    observation, reward, _, _, info = chunked.step(controls)
+    np.testing.assert_array_equal(observation["camera"], steps[-1][0]["camera"])
+    assert reward == pytest.approx(sum(step[1] for step in steps)) and info["time"] == 0.75
+    np.testing.assert_array_equal(one.render(), chunked.render())
+    assert info["frames"].shape == (12, 72, 128, 3)
+
+
+def test_waypoints_pass_the_checker() -> None:
+    env = ReferenceDriveEnv(scene=STRAIGHT, horizon=9.0, action=Waypoints(length=2))
+    check_env(env, skip_render_check=True)
+
+
+def test_a_meta_action_brakes_here_too() -> None:
+    braking = ReferenceDriveEnv(scene=STRAIGHT, horizon=5.0, action="discrete")
+    braking.reset(seed=0, options={"start": StartState(speed=10.0)})
+    observation, *_ = braking.step(8)  # straight on at -4 m/s^2, with 0.2 s of lag
+    assert 9.2 < observation["ego"][0] < 9.7 and observation["ego"][1] == 0.0
 
 
 def test_time_runs_out_at_the_horizon(env: ReferenceDriveEnv) -> None:

@@ -11,7 +11,7 @@ one frame in a stream. A clip may be spread over ranks that hold slices of its t
 (`ClipSlices`, `context_parallel`). The normaliser of the attention is the same rule with v = 1.
 """
 
-from .clip_slices import ClipSlices, exchange_halo
+from .clip_slices import ClipSlices, exchange_halo, gather_frames
 from .naive import naive_frame_gdn
 from .parallel import FrameGDNResult, frame_gdn
 from .step import frame_gdn_step
@@ -22,5 +22,6 @@ __all__ = [
     "exchange_halo",
     "frame_gdn",
     "frame_gdn_step",
+    "gather_frames",
     "naive_frame_gdn",
 ]

@@ -117,6 +117,49 @@ def exchange_halo(
     return wide
 
 
+def gather_frames(x: Shaped[Tensor, "b t ..."], slices: ClipSlices) -> Shaped[Tensor, "b n ..."]:
+    """The frames of all ranks, as attention over a whole clip reads its keys and values.
+
+    Args:
+        x: This rank's frames.
+        slices: Who holds what.
+
+    Returns:
+        All n frames of the clip.
+    """
+    slices.check_length(x.shape[1])
+    whole: Tensor = _Gather.apply(x, slices)  # type: ignore[no-untyped-call]
+    return whole
+
+
+class _Gather(torch.autograd.Function):
+    """Lend everybody all frames; in the backward pass take the gradients back and add them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slices: ClipSlices) -> Tensor:
+        spans = {rank: slices.span(rank) for rank in range(len(slices.sizes))}
+        start, stop = spans.pop(slices.rank)
+        whole = x.new_empty(x.shape[0], slices.num_frames, *x.shape[2:])
+        whole[:, start:stop] = x
+        for rank, frames in _trade(slices, dict.fromkeys(spans, x), spans, x).items():
+            whole[:, spans[rank][0] : spans[rank][1]] = frames
+        ctx.slices = slices
+        return whole
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_whole: Tensor) -> tuple[Tensor | None, ...]:
+        slices = ctx.slices
+        spans = {rank: slices.span(rank) for rank in range(len(slices.sizes))}
+        start, stop = spans.pop(slices.rank)
+        grad = grad_whole[:, start:stop].clone()
+        gifts = {rank: grad_whole[:, a:b] for rank, (a, b) in spans.items()}
+        wanted = dict.fromkeys(spans, (start, stop))
+        for frames in _trade(slices, gifts, wanted, grad).values():
+            grad += frames
+        return grad, None
+
+
 class _Halo(torch.autograd.Function):
     """Lend frames; in the backward pass take their gradients back and add them."""
 

@@ -12,7 +12,7 @@ products.
 
 Every collective has to be met by every rank of the group: all ranks run the same operators, and all
 of them the backward pass if one does. Convolutions over time read the neighbours' frames
-(`clip_slices.exchange_halo`); softmax blocks would have to gather keys and values.
+(`clip_slices.exchange_halo`), softmax blocks the keys and values of all (`gather_frames`).
 
 Axes: t frames of this rank, n clips and heads, d key channels, e value channels.
 """

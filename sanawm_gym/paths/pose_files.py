@@ -13,14 +13,19 @@ from .trajectory import from_quaternions, orthonormal
 
 KITTI_COLUMNS = 12
 TUM_COLUMNS = 8
+_SAME_LENS = 0.01
+"""Relative change of a focal length that is none."""
 
 
-def read_rows(path: Path, *, columns: tuple[int, ...]) -> Float64[np.ndarray, "n c"]:
+def read_rows(
+    path: Path, *, columns: tuple[int, ...], separators: str = ""
+) -> Float64[np.ndarray, "n c"]:
     """Numbers of a text file, row by row; lines that begin with # are skipped.
 
     Args:
         path: File to read.
         columns: Numbers a row may have; all rows have the same.
+        separators: Characters that stand between numbers beside blanks.
 
     Raises:
         ValueError: If the file is missing or holds anything else.
@@ -29,6 +34,8 @@ def read_rows(path: Path, *, columns: tuple[int, ...]) -> Float64[np.ndarray, "n
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {path} ({error}); expected a text file") from error
+    blank = str.maketrans(separators, " " * len(separators))
+    lines = [line.translate(blank) for line in lines]
     rows = [(i, line.split()) for i, line in enumerate(lines, 1) if line.split("#")[0].strip()]
     wanted = " or ".join(str(number) for number in columns)
     if not rows:
@@ -95,3 +102,24 @@ def read_array(path: Path, columns: tuple[int, ...]) -> np.ndarray:
             f"got an array of {array.shape} in {path}, expected (n, {', '.join(map(str, columns))})"
         )
     return array.astype(np.float64)
+
+
+def constant_lens(stored: np.ndarray) -> tuple[float, float, float, float]:
+    """fx, fy, cx, cy [px] out of four numbers or a 3x3 matrix, for all frames or for each of them.
+
+    Raises:
+        ValueError: If the shape is another one or the lens changes.
+    """
+    if stored.shape[-2:] == (3, 3):
+        stored = stored[..., (0, 1, 0, 1), (0, 1, 2, 2)]
+    if stored.shape[-1:] != (4,) or stored.ndim > 2:
+        raise ValueError(
+            f"got intrinsics of shape {stored.shape}, expected (4,), (3, 3), (f, 4) or (f, 3, 3)"
+        )
+    rows = stored.reshape(-1, 4).astype(np.float64)
+    fx, fy, cx, cy = rows[0].tolist()
+    if not np.abs(rows - rows[0]).max() <= _SAME_LENS * fx:
+        raise ValueError(
+            "got a lens that changes, expected one for the whole video; cut it where it zooms"
+        )
+    return fx, fy, cx, cy

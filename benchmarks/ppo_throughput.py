@@ -1,0 +1,167 @@
+"""How fast PPO learns end to end, beside what its environment alone gives.
+
+Both sides run in one process with the same threads and take turns, rollout by rollout, so that a
+busy machine slows both alike: SB3's PPO with everything that belongs to it (adapter, policy,
+resets, updates), and the same adapter under random actions. Rates are given by the clock and by
+processor time; on a machine that others use too, the latter is what the program itself needs.
+
+    python benchmarks/ppo_throughput.py --num-envs 8 16 --threads 2 --out results/ppo.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from report import Report
+from tqdm import tqdm
+
+from sanawm_gym.agents.ppo import PPOConfig, PPOLearner
+from sanawm_gym.agents.tasks import TaskConfig, make_envs
+from sanawm_gym.agents.training import resolved
+from sanawm_gym.agents.vec_env import SB3VecEnv
+
+TARGET = 120.0  # env-steps/s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to time.
+
+    Attributes:
+        env: Gymnasium id.
+        world: World model: a bundled name, a folder or a hub id; None takes the bundled one.
+        num_envs: Cars that drive at once, one measurement each.
+        rollouts: Timed rollouts of each, >= 1; one more goes before.
+        n_steps: Decisions of each car in a rollout; None takes the tuned number.
+        horizon: Length of an episode [s].
+        settings: Further arguments of the environment, `name=value`.
+        threads: CPU threads of torch, >= 1.
+        seed: Seed of worlds, weights and actions.
+        out: JSON file to write.
+    """
+
+    env: str = "SanaWM-Drive-v0"
+    world: str | None = None
+    num_envs: tuple[int, ...] = (8,)
+    rollouts: int = 2
+    n_steps: int | None = None
+    horizon: float | None = 16.0
+    settings: tuple[str, ...] = ()
+    threads: int = 1
+    seed: int = 0
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a turn took."""
+
+    wall: float
+    """By the clock."""
+    cpu: float
+    """Of processor time."""
+
+
+def timed(action: Callable[[], Any]) -> Seconds:
+    wall, cpu = time.perf_counter(), time.process_time()
+    action()
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def measure(options: Options, num_envs: int) -> dict[str, Any]:
+    """Turns of both sides, and the decisions of a turn."""
+    task = TaskConfig(
+        env=options.env,
+        num_envs=num_envs,
+        horizon=options.horizon,
+        world=options.world,
+        settings=options.settings,
+    )
+    config = resolved(
+        PPOConfig(out=Path(), task=task, seed=options.seed, n_steps=options.n_steps), "ppo"
+    )
+    learning, alone = (SB3VecEnv(make_envs(task, num_envs)) for _ in range(2))
+    per_turn = num_envs * config.n_steps
+    # A quarter of a rollout, as the tuned number is for eight cars.
+    config = dataclasses.replace(config, batch_size=max(per_turn // 4, 2))
+    model = PPOLearner(config).build(learning)
+    rng = np.random.default_rng(options.seed)
+    alone.seed(options.seed)
+    alone.reset()
+
+    def drive() -> None:
+        for _ in range(config.n_steps):
+            alone.step(rng.uniform(-1, 1, (num_envs, 2)).astype(np.float32))
+
+    def learn() -> None:
+        model.learn(per_turn, reset_num_timesteps=False)
+
+    turns = []
+    for turn in tqdm(range(options.rollouts + 1), unit="rollout", desc=f"{num_envs} cars"):
+        pair = timed(drive), timed(learn)
+        if turn:
+            turns.append(pair)
+    learning.close()
+    alone.close()
+    wall, cpu = (
+        np.array([[getattr(side, kind) for side in pair] for pair in turns])
+        for kind in ("wall", "cpu")
+    )
+    rates = {
+        kind: per_turn * len(turns) / seconds.sum(axis=0)
+        for kind, seconds in (("wall", wall), ("cpu", cpu))
+    }
+    return {
+        "decisions_a_turn": per_turn,
+        "wall": wall,
+        "cpu": cpu,
+        "env_alone": {kind: float(rate[0]) for kind, rate in rates.items()},
+        "ppo": {kind: float(rate[1]) for kind, rate in rates.items()},
+        "learner_share": float(1 - cpu[:, 0].sum() / cpu[:, 1].sum()),
+    }
+
+
+def main(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    found = {str(num_envs): measure(options, num_envs) for num_envs in options.num_envs}
+    rows = [
+        [
+            num_envs,
+            f"{one['env_alone']['wall']:.1f}",
+            f"{one['ppo']['wall']:.1f}",
+            f"{one['env_alone']['cpu']:.1f}",
+            f"{one['ppo']['cpu']:.1f}",
+            f"{one['learner_share']:.0%}",
+        ]
+        for num_envs, one in found.items()
+    ]
+    best = max(one["ppo"]["wall"] for one in found.values())
+    Report(
+        title="PPO end to end beside its environment alone",
+        columns=[
+            "cars",
+            "env alone, env-steps/s",
+            "PPO, env-steps/s",
+            "env alone, env-steps/CPU s",
+            "PPO, env-steps/CPU s",
+            "share of the learner",
+        ],
+        rows=rows,
+        figures=found,
+        notes=[
+            f"Best of PPO: {best:.1f} env-steps/s by the clock; the aim is {TARGET:.0f} on two "
+            "cores. What is not the learner's share is the environment's."
+        ],
+    ).publish(options, options.out)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,1 @@
+"""A free camera in a generated world: `SanaWM-Explore-v0`."""

@@ -1,0 +1,88 @@
+"""What is seen and said of a camera: observations and infos.
+
+Infos hold no wall-clock values: equal seeds and actions give equal infos.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from sanawm_gym.envs.spaces import LATENT_BOUND, Observation, camera_space
+
+from .config import ExploreConfig
+from .core import ExploreCore, Look
+from .moves import motion_space
+from .state import ExploreState
+
+
+def observation_space(config: ExploreConfig, core: ExploreCore) -> spaces.Space[Any]:
+    """Observation space of one camera, by `ExploreConfig.observation`."""
+    camera = camera_space(core.world.height, core.world.width)
+    if config.observation == "camera":
+        return camera
+    motion = motion_space(config.max_speed, config.max_turn_deg)
+    if config.observation == "dict":
+        return spaces.Dict({"camera": camera, "motion": motion})
+    latent = spaces.Box(-LATENT_BOUND, LATENT_BOUND, core.latent_shape, np.float32)
+    return spaces.Dict({"latent": latent, "motion": motion})
+
+
+def observe(state: ExploreState, config: ExploreConfig) -> Observation:
+    """Observations of all rows, as fresh arrays."""
+    if config.observation == "camera":
+        return np.array(state.camera)
+    space = motion_space(config.max_speed, config.max_turn_deg)
+    motion = np.clip(state.motion.astype(np.float32), space.low, space.high)
+    if config.observation == "latent":
+        latent = np.nan_to_num(state.latent(), posinf=LATENT_BOUND, neginf=-LATENT_BOUND)
+        return {"latent": np.clip(latent, -LATENT_BOUND, LATENT_BOUND), "motion": motion}
+    return {"camera": state.camera.copy(), "motion": motion}
+
+
+def begun_info(state: ExploreState, row: int, time: float) -> dict[str, Any]:
+    """Info of a row that has just begun, or come back from a snapshot.
+
+    Args:
+        state: Of all rows.
+        row: Which one.
+        time: In the episode [s].
+    """
+    episode = state.episodes[row]
+    return _info(state, row, time, "") | {
+        "start": episode.start,
+        "prompt": episode.prompt,
+        "world_seed": episode.world_seed,
+    }
+
+
+def looked_info(
+    state: ExploreState, row: int, time: float, look: Look, index: int, with_frames: bool
+) -> dict[str, Any]:
+    """Info of a row after a step.
+
+    Args:
+        state: Of all rows.
+        row: Which one.
+        time: In the episode [s].
+        look: What the decision brought.
+        index: The row's place in it.
+        with_frames: Add its raw frames and their poses.
+    """
+    info = _info(state, row, time, look.reasons[index])
+    if with_frames:
+        info["frames"] = np.array(look.frames[index])
+        info["frame_poses"] = np.array(look.poses[index])
+    return info
+
+
+def _info(state: ExploreState, row: int, time: float, reason: str) -> dict[str, Any]:
+    return {
+        "time": time,
+        "distance": float(state.distance[row]),
+        "world_from_camera": state.poses[row].copy(),
+        "intrinsics": np.array(state.episodes[row].intrinsics),
+        "truncation_reason": reason,
+    }

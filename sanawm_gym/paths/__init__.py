@@ -1,0 +1,1 @@
+"""Camera paths: read, written, composed, checked and plotted before anything is rendered."""

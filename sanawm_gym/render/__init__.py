@@ -1,0 +1,1 @@
+"""A video along a camera path, from one picture: the command `render`."""
