@@ -26,8 +26,8 @@ class Args:
 
     world: str = "drive"
     """Bundled name, folder or hub id."""
-    reward: str = "kinematic"
-    """Preset of the reward; `carl` pays for staying on the road, in worlds with heads."""
+    reward: str = "auto"
+    """Preset of the reward; `auto` is `carl` in worlds with heads."""
     num_envs: int = 8
     """Worlds drawn together."""
     horizon: float = 8.0

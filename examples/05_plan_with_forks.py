@@ -27,8 +27,8 @@ class Args:
 
     world: str = "drive"
     """Bundled name, folder or hub id."""
-    reward: str = "kinematic"
-    """What plans are judged by; `carl` pays for staying on the road, in worlds with heads."""
+    reward: str = "auto"
+    """Preset of the reward that judges plans; `auto` is `carl` in worlds with heads."""
     decisions: int = 12
     """Length of the drive, in decisions of 0.25 s."""
     candidates: int = 16

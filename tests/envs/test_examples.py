@@ -1,5 +1,7 @@
 """The examples run as scripts, in the tiny world and for a few decisions."""
 
+import math
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -47,6 +49,14 @@ def test_03_fork_draws_a_line_of_pictures_for_each_branch(run: Run, tmp_path: Pa
         assert picture.size[0] >= 4 * 64 and picture.size[1] >= 3 * 40
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("0[1-3]_*.py")), ids=lambda path: path.stem)
+def test_06_own_reward_pays_the_product_of_its_terms(run: Run) -> None:
+    lines = run("06_own_reward.py", "--seconds", "0.5").splitlines()
+    assert [line.split(":")[0].strip() for line in lines] == ["left", "straight", "right"]
+    for line in lines:
+        total, *terms = (float(x) for x in re.findall(r"\d+\.\d\d", line))
+        assert total == pytest.approx(math.prod(terms), abs=0.02)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_stay_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 80
