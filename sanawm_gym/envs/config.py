@@ -19,13 +19,14 @@ from .actions import ActionKind, action_kind
 from .drift import DriftConfig
 from .outcomes import OutcomeConfig
 from .reward import RewardConfig, RewardTerm, reward_config
+from .settings import Settings
 from .spaces import OBSERVATION_MODES
 
 RENDER_MODES = ("rgb_array", "rgb_array_list", "human")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DriveConfig:
+class DriveConfig(Settings):
     """A drive through a generated world."""
 
     world: str | os.PathLike[str] = "drive"
@@ -106,35 +107,6 @@ class DriveConfig:
                 f"drift: got {self.drift!r}, expected a DriftConfig or None; build one with "
                 "DriftConfig(...)"
             )
-
-    @classmethod
-    def from_kwargs(
-        cls, config: DriveConfig | None = None, kwargs: Mapping[str, Any] | None = None
-    ) -> DriveConfig:
-        """A config from keyword arguments, on top of a given one.
-
-        Raises:
-            ValueError: If a key is no field, or a value is impossible.
-        """
-        if config is not None and not isinstance(config, DriveConfig):
-            raise ValueError(
-                f"config: got {config!r}, expected a DriveConfig; pass single settings by name"
-            )
-        return (config or cls()).replace(kwargs or {})
-
-    def replace(self, changes: Mapping[str, Any]) -> DriveConfig:
-        """This config with other values.
-
-        Raises:
-            ValueError: If a key is no field, or a value is impossible.
-        """
-        known = [field.name for field in dataclasses.fields(self)]
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
-            raise ValueError(
-                f"options: got {unknown}, expected some of {known}; check the spelling"
-            )
-        return dataclasses.replace(self, **changes)
 
 
 EPISODE_FIELDS = frozenset(

@@ -1,10 +1,11 @@
-"""Snapshots of environments: the drives, the random numbers to come, and who is due for a reset."""
+"""Snapshots of environments: their rows, the random numbers to come, and who is due for a reset."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -12,16 +13,32 @@ from jaxtyping import Bool
 from .state import DriveState
 
 
+@runtime_checkable
+class RowState(Protocol):
+    """What a snapshot keeps of the rows: a value from which rows can be taken."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+
+    def select(self, rows: Sequence[int]) -> Any:
+        """Rows by index, in any order and repeated at will."""
+
+
+StateT = TypeVar("StateT", bound=RowState)
+SnapshotT = TypeVar("SnapshotT", bound="Snapshot[Any]")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DriveSnapshot:
+class Snapshot(Generic[StateT]):
     """An environment at one moment, as a value: it can be kept, pickled, copied and restored.
 
     Going on from a restored snapshot with the same actions gives byte-identical pictures, also
     through later resets. It holds no weights: restore it in an environment of the same world.
     """
 
-    state: DriveState
-    """The drives."""
+    state: StateT
+    """The rows."""
     generators: tuple[dict[str, Any], ...]
     """State of every row's random generator, which draws the starts of later episodes."""
     done: Bool[np.ndarray, " b"]
@@ -29,11 +46,11 @@ class DriveSnapshot:
 
     @property
     def num_rows(self) -> int:
-        """Number of drives."""
+        """Number of rows."""
         return self.state.num_rows
 
-    def select(self, rows: Sequence[int]) -> DriveSnapshot:
-        """Rows by index, in any order; a repeated index forks a drive.
+    def select(self: SnapshotT, rows: Sequence[int]) -> SnapshotT:
+        """Rows by index, in any order; a repeated index forks a row.
 
         Raises:
             ValueError: If an index is out of range.
@@ -43,8 +60,13 @@ class DriveSnapshot:
             raise ValueError(
                 f"snapshot: got rows {index}, expected at least one of 0 to {self.num_rows - 1}"
             )
-        return DriveSnapshot(
+        return dataclasses.replace(
+            self,
             state=self.state.select(index),
             generators=tuple(self.generators[row] for row in index),
             done=self.done[index],
         )
+
+
+class DriveSnapshot(Snapshot[DriveState]):
+    """A driving environment at one moment; see `Snapshot`."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from sanawm_gym.camera import CameraRig, Intrinsics
 from sanawm_gym.envs.config import RENDER_MODES, DriveConfig
+from sanawm_gym.envs.settings import Settings
 from sanawm_gym.envs.spaces import OBSERVATION_MODES
 from sanawm_gym.paths.keys import KeyMapping, find_mapping
 
@@ -21,7 +21,7 @@ ACTION_KINDS = ("continuous", "keys", "key")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ExploreConfig:
+class ExploreConfig(Settings):
     """A camera that goes anywhere in a generated world."""
 
     world: str | os.PathLike[str] = "drive"
@@ -101,35 +101,6 @@ class ExploreConfig:
             rig=self.rig,
             reward="kinematic",
         )
-
-    @classmethod
-    def from_kwargs(
-        cls, config: ExploreConfig | None = None, kwargs: Mapping[str, Any] | None = None
-    ) -> ExploreConfig:
-        """A config from keyword arguments, on top of a given one.
-
-        Raises:
-            ValueError: If a key is no field, or a value is impossible.
-        """
-        if config is not None and not isinstance(config, ExploreConfig):
-            raise ValueError(
-                f"config: got {config!r}, expected an ExploreConfig; pass single settings by name"
-            )
-        return (config or cls()).replace(kwargs or {})
-
-    def replace(self, changes: Mapping[str, Any]) -> ExploreConfig:
-        """This config with other values.
-
-        Raises:
-            ValueError: If a key is no field, or a value is impossible.
-        """
-        known = [field.name for field in dataclasses.fields(self)]
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
-            raise ValueError(
-                f"options: got {unknown}, expected some of {known}; check the spelling"
-            )
-        return dataclasses.replace(self, **changes)
 
 
 EPISODE_FIELDS = frozenset({"start", "prompt", "intrinsics", "rig", "horizon"})

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 
+from sanawm_gym.envs.snapshot import Snapshot
 from sanawm_gym.paths.keys import Walker
 from sanawm_gym.worldmodel.world_state import WorldState
 
@@ -107,39 +107,5 @@ class ExploreState:
         return np.array(self.world.latent.float().cpu().numpy())
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ExploreSnapshot:
-    """An environment at one moment, as a value: it can be kept, pickled, copied and restored.
-
-    Going on from a restored snapshot with the same actions gives byte-identical pictures, also
-    through later resets. It holds no weights: restore it in an environment of the same world.
-    """
-
-    state: ExploreState
-    """The cameras."""
-    generators: tuple[dict[str, Any], ...]
-    """State of every row's random generator, which draws the starts of later episodes."""
-    done: Bool[np.ndarray, " b"]
-    """Rows whose episode has ended."""
-
-    @property
-    def num_rows(self) -> int:
-        """Number of cameras."""
-        return self.state.num_rows
-
-    def select(self, rows: Sequence[int]) -> ExploreSnapshot:
-        """Rows by index, in any order; a repeated index forks a camera.
-
-        Raises:
-            ValueError: If an index is out of range.
-        """
-        index = [int(row) for row in rows]
-        if not index or not all(0 <= row < self.num_rows for row in index):
-            raise ValueError(
-                f"snapshot: got rows {index}, expected at least one of 0 to {self.num_rows - 1}"
-            )
-        return ExploreSnapshot(
-            state=self.state.select(index),
-            generators=tuple(self.generators[row] for row in index),
-            done=self.done[index],
-        )
+class ExploreSnapshot(Snapshot[ExploreState]):
+    """A free camera's environment at one moment; see `Snapshot`."""
