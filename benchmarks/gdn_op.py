@@ -3,8 +3,10 @@
 Both compute the whole bidirectional linear attention of a recurrent block: inclusive forward scan,
 exclusive backward scan, numerator with rotated keys, denominator with plain ones. The two take
 turns call by call, so that a busy machine slows both alike; the table gives the best of the turns.
+On a CUDA device this repository's Triton kernels take turns too, and get rows of their own.
 
     python benchmarks/gdn_op.py --out gdn_op.md
+    python benchmarks/gdn_op.py --out gdn_op.md --device cuda
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import tyro
 from diffusers.models.transformers.transformer_sana_wm import SanaWMBidirectionalGDNAttention
 from torch import Tensor
 
-from sanawm_gym.worldmodel.ops.frame_gdn import frame_gdn
+from sanawm_gym.worldmodel.ops.frame_gdn import frame_gdn, use_kernels
 from sanawm_gym.worldmodel.rope import rotary_tables, rotate
 
 EPS = 1e-8
@@ -58,6 +60,13 @@ SIZES = (
 )
 
 
+def sizes_on(device: str) -> tuple[Size, ...]:
+    """The sizes of the table; a GPU is also given the tokens of the released 704 x 1280 video."""
+    if device == "cpu":
+        return SIZES
+    return (*SIZES, Size(heads=20, dim=112, grid=(22, 40), frames=11))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """Options.
@@ -86,8 +95,8 @@ def make_inputs(size: Size, device: str) -> list[Tensor]:
     return [x.to(device).requires_grad_() for x in (q, k, v, beta, decay)]
 
 
-def ours(size: Size, device: str) -> Callable[..., Tensor]:
-    """This repository's form."""
+def ours(size: Size, device: str, kernels: str) -> Callable[..., Tensor]:
+    """This repository's op, in torch or on Triton kernels."""
     index = torch.arange(size.frames, device=device)[None]
     table = rotary_tables(index, size.grid, size.dim, torch.float32).main
     scale = (size.dim * size.tokens) ** -0.5
@@ -96,8 +105,9 @@ def ours(size: Size, device: str) -> Callable[..., Tensor]:
         q, k, v = (x.unflatten(1, (size.frames, size.tokens)) for x in (q, k, v))
         k = k * scale
         strength, kept = beta.permute(0, 2, 3, 1), decay.transpose(1, 2)
-        numerator = frame_gdn(rotate(q, table), rotate(k, table), v, strength, kept).output
-        mass = frame_gdn(q, k, torch.ones_like(v[..., :1]), strength, kept).output
+        with use_kernels(kernels):
+            numerator = frame_gdn(rotate(q, table), rotate(k, table), v, strength, kept).output
+            mass = frame_gdn(q, k, torch.ones_like(v[..., :1]), strength, kept).output
         return (numerator / (mass + EPS)).flatten(3).flatten(1, 2)
 
     return run
@@ -139,6 +149,7 @@ def forward_backward(run: Callable[..., Tensor], inputs: list[Tensor]) -> tuple[
 
 def main(options: Benchmark) -> None:
     torch.set_num_threads(options.threads)
+    forms = ("torch",) if options.device == "cpu" else ("torch", "triton")
     lines = [
         f"Frame GDN, torch {torch.__version__}, {platform.machine()}, {options.device}, "
         f"{options.threads} thread(s), float32, best of {options.turns} turns.",
@@ -146,22 +157,25 @@ def main(options: Benchmark) -> None:
         "| size | pass | diffusers ms | here ms | ratio |",
         "|---|---|---|---|---|",
     ]
-    for size in SIZES:
+    for size in sizes_on(options.device):
         inputs = make_inputs(size, options.device)
-        sides = (theirs(size, options.device), ours(size, options.device))
-        expected, got = (forward(run, inputs) for run in sides)
-        error = float((got - expected).abs().max() / expected.abs().max())
-        assert error < 1e-4, f"the two disagree by {error}"
+        sides = (theirs(size, options.device), *(ours(size, options.device, x) for x in forms))
+        expected, *found = (forward(run, inputs) for run in sides)
+        for got in found:
+            error = float((got - expected).abs().max() / expected.abs().max())
+            assert error < 1e-4, f"the two disagree by {error}"
         for name, work in (("forward", forward), ("forward + backward", forward_backward)):
-            times: list[list[float]] = [[], []]
+            times: list[list[float]] = [[] for _ in sides]
             for turn in range(options.turns + 1):
                 for times_of, run in zip(times, sides, strict=True):
                     spent = seconds(work, run, inputs, options.device)
                     if turn:  # the first turn warms up
                         times_of.append(spent)
-            slow, fast = (1e3 * min(values) for values in times)
-            lines.append(f"| {size} | {name} | {slow:.2f} | {fast:.2f} | {slow / fast:.2f} |")
-            print(lines[-1], flush=True)
+            slow, *fast = (1e3 * min(values) for values in times)
+            for form, here in zip(forms, fast, strict=True):
+                kind = name if form == "torch" else f"{name}, Triton"
+                lines.append(f"| {size} | {kind} | {slow:.2f} | {here:.2f} | {slow / here:.2f} |")
+                print(lines[-1], flush=True)
     text = "\n".join(lines) + "\n"
     if options.out is not None:
         options.out.write_text(text)

@@ -17,11 +17,11 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .config import SanaWMConfig
+from .ops.frame_gdn.fla_parts import gated
 from .precision import RMSNorm
 from .state import AttentionState
 
@@ -100,6 +100,5 @@ class SelfAttention(nn.Module):
         mixed = main.flatten(-2)
         if camera is not None:
             mixed = mixed + only_rows(self.out_proj_cam(camera.flatten(-2).to(a.dtype)), known)
-        gate = F.silu(self.output_gate(a).to(mixed.dtype))
-        out: Tensor = self.proj((mixed * gate).to(a.dtype))
+        out: Tensor = self.proj(gated(mixed, self.output_gate(a).to(mixed.dtype)).to(a.dtype))
         return out

@@ -17,19 +17,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from .attention import AttentionOutput, SelfAttention
 from .config import SanaWMConfig
 from .frame_pass import FramePass
+from .gdn_prepare import Preparation, camera_output
 from .ops.frame_gdn import FrameGDNResult, exchange_halo, frame_gdn, frame_gdn_step
-from .precision import exact
-from .rope import rotate
+from .ops.frame_gdn.fla_parts import decay_of_gate
+from .precision import RMSNorm, exact
 from .short_conv import ShortConv
 from .state import GDNState
-from .ucpe import apply_key_value, apply_output, apply_query, clamp_rms
 
 
 class _Memory(NamedTuple):
@@ -98,9 +97,7 @@ class GDNAttention(SelfAttention):
     def _decay(self, a: Tensor) -> Tensor:
         """Share of memory kept per frame and head: exp(-exp(A_log) softplus(gate + dt_bias))."""
         dtype = torch.promote_types(a.dtype, torch.float32)
-        gate = self.gate_proj(a.mean(dim=2)).to(dtype)
-        rate = self.A_log.to(dtype).exp() * F.softplus(gate + self.dt_bias.to(dtype))
-        return torch.exp(-rate)
+        return decay_of_gate(self.gate_proj(a.mean(dim=2)).to(dtype), self.A_log, self.dt_bias)
 
     def _main(
         self,
@@ -115,16 +112,18 @@ class GDNAttention(SelfAttention):
         past = None if state is None else state.key_tail
         raw_key = key
         key = _filter(self.conv_k, key, frames, past)
-        query = self.heads(F.relu(self.q_norm(query))).to(strength.dtype)
-        key = self.heads(F.relu(self.k_norm(key))).to(strength.dtype) * self.key_scale(a.shape[2])
-        value = self.heads(value).to(strength.dtype)
-        turned_query, turned_key = rotate(query, frames.rotary), rotate(key, frames.rotary)
+        tokens = self._preparation(a, self.q_norm, self.k_norm, strength).main(
+            query, key, value, frames.rotary
+        )
         turn = None if frames.moves is None else frames.moves.main
         numerator = _recur(
-            turned_query, turned_key, value, strength, decay, frames, memory.matrix, turn, None
+            tokens.turned_query, tokens.turned_key, tokens.value, strength, decay, frames,
+            memory.matrix, turn, None,
+        )  # fmt: skip
+        ones = torch.ones_like(tokens.value[..., :1])
+        mass = _recur(
+            tokens.query, tokens.key, ones, strength, decay, frames, memory.mass, None, None
         )
-        ones = torch.ones_like(value[..., :1])
-        mass = _recur(query, key, ones, strength, decay, frames, memory.mass, None, None)
         out = numerator.output / (mass.output + self.config.denominator_eps)
         return out, raw_key, (numerator, mass)
 
@@ -141,25 +140,27 @@ class GDNAttention(SelfAttention):
         past = None if state is None else state.camera_key_tail
         raw_key = self.k_proj_cam(a)
         key = _filter(self.conv_k_cam, raw_key, frames, past)
-        query = self.heads(F.relu(self.q_norm_cam(self.q_proj_cam(a)))).to(strength.dtype)
-        key = self.heads(F.relu(self.k_norm_cam(key))).to(strength.dtype)
-        key = key * self.key_scale(a.shape[2])
-        value = self.heads(self.v_proj_cam(a)).to(strength.dtype)
-        rays = frames.rays
-        ray_query = apply_query(query, rays)
-        ray_key, ray_value = apply_key_value(key, value, rays)
-        if self.config.ucpe_rms_clamp_gdn:
-            ray_query = clamp_rms(query, ray_query)
-            ray_key, ray_value = clamp_rms(key, ray_key), clamp_rms(value, ray_value)
-        size = key.square().sum(-1).clamp_min(1e-12)
-        inflation = (ray_key.square().sum(-1).clamp_min(1e-12) / size).mean(dim=2, keepdim=True)
+        tokens = self._preparation(a, self.q_norm_cam, self.k_norm_cam, strength).camera(
+            self.q_proj_cam(a), key, self.v_proj_cam(a), frames.rays
+        )
+        inflation = tokens.inflation.mean(dim=2, keepdim=True)
         discounted = strength / inflation.clamp_min(1.0)
         left = None if frames.moves is None else frames.moves.camera
         right = None if left is None else left.transpose(-1, -2)
         read = _recur(
-            ray_query, ray_key, ray_value, discounted, decay, frames, memory.camera, left, right
-        )
-        return apply_output(read.output, rays), raw_key, read
+            tokens.query, tokens.key, tokens.value, discounted, decay, frames,
+            memory.camera, left, right,
+        )  # fmt: skip
+        return camera_output(read.output, frames.rays), raw_key, read
+
+    def _preparation(
+        self, a: Tensor, query_norm: RMSNorm, key_norm: RMSNorm, strength: Tensor
+    ) -> Preparation:
+        return Preparation(
+            query_norm=query_norm, key_norm=key_norm, num_heads=self.config.num_attention_heads,
+            key_scale=self.key_scale(a.shape[2]), dtype=strength.dtype,
+            clamp=self.config.ucpe_rms_clamp_gdn,
+        )  # fmt: skip
 
 
 def _filter(convolution: ShortConv, key: Tensor, frames: FramePass, past: Tensor | None) -> Tensor:
@@ -189,7 +190,7 @@ def _recur(
     with exact(q.device):
         if q.shape[1] == 1 and initial is not None and frames.keep != "every":
             out, final = frame_gdn_step(
-                q[:, 0], k[:, 0], v[:, 0], beta[:, 0], decay[:, 0], initial.to(v.dtype)
+                q[:, 0], k[:, 0], v[:, 0], beta[:, 0], decay[:, 0], initial.to(beta.dtype)
             )
             return FrameGDNResult(out[:, None], initial[:, None], final)
         return frame_gdn(

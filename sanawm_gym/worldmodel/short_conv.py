@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .ops.frame_gdn import chosen_form
+
 
 class ShortConv(nn.Module):
     """Temporal filter y_t = sum_j w_j x_{t-n+1+j}, mirrored into the future within a chunk.
@@ -36,6 +38,10 @@ class ShortConv(nn.Module):
             chunks: Chunk sizes; the future half of the filter stops at chunk ends.
             past: The kernel_size - 1 frames before x; None is zero.
         """
+        if chosen_form(x) == "triton":
+            from .ops.frame_gdn.kernels.conv import short_conv
+
+            return short_conv(x, self.weight, chunks, past)
         num_frames = x.shape[1]
         reach = self.kernel_size - 1
         taps = self.weight[:, 0].t().contiguous()
