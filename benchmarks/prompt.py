@@ -53,6 +53,7 @@ class Options:
 
     Attributes:
         world: World model: a bundled name, a folder or a hub id.
+        guidance: Classifier-free guidance of the prompts; None takes the world's own.
         policy: Driver: cloned, constant, random or a file of weights.
         attributes: Some of night, rain, curves, traffic.
         drives: Drives for each attribute, way and seed, >= 1.
@@ -70,6 +71,7 @@ class Options:
     """
 
     world: str = "drive"
+    guidance: float | None = None
     policy: str = "cloned"
     attributes: tuple[str, ...] = tuple(ATTRIBUTES)
     drives: int = 8
@@ -152,6 +154,7 @@ def ride(
         "SanaWM-Drive-v0",
         num_envs=len(rows),
         world=options.world,
+        guidance=options.guidance,
         frames_in_info=True,
         horizon=options.seconds + 1.0,
         outcomes=None,

@@ -37,8 +37,9 @@ class DriveJob:
     world: str = "drive"
     """World model: a bundled name, a folder or a hub id."""
     policy: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "cloned"
-    """Driver: cloned steers by the pictures; constant and random do not look; lane-keeper,
-    pure-pursuit, idm and reckless need a world with heads; or a file of weights."""
+    """Driver: cloned steers by the pictures, ppo went on from it in the generated world; constant
+    and random do not look; lane-keeper, pure-pursuit, idm and reckless need a world with heads; or
+    a file of weights."""
     seconds: float = 60.0
     """Length of the drive [s], above 0."""
     seed: int = 0
@@ -46,7 +47,11 @@ class DriveJob:
     start: Annotated[str | None, tyro.conf.arg(metavar="CONTEXT|IMAGE")] = None
     """Where the drive begins: a bundled start context or an image file; else the seed chooses."""
     prompt: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
-    """What the world should look like; the caption of the start context if not given."""
+    """What the world should look like; the caption of the start context if not given. Where the
+    start speaks against it, add --guidance 3."""
+    guidance: Annotated[float | None, tyro.conf.arg(metavar="SCALE")] = None
+    """How far to go beyond what the prompt alone gives, at least 0; costs a second pass of the
+    network a step. The world's own if not given: 1, which costs nothing."""
     out: Path = Path("drive.mp4")
     """Video file to write (.mp4); folders on the way are made."""
     threads: int = 1
@@ -66,6 +71,8 @@ class DriveJob:
             raise ValueError(f"out: got {self.out}, expected a .mp4 file; try drive.mp4")
         if self.out.is_dir():
             raise ValueError(f"out: got the folder {self.out}, expected a file; add a file name")
+        if self.guidance is not None and not 0 <= self.guidance < math.inf:
+            raise ValueError(f"guidance: got {self.guidance}, expected 0 or more; try 3")
         if self.threads < 1:
             raise ValueError(f"threads: got {self.threads}, expected 1 or more; try 1")
 
@@ -120,6 +127,7 @@ def drive(job: DriveJob) -> DriveReport:
         world=job.world,
         start=job.start,
         prompt=job.prompt,
+        guidance=job.guidance,
         horizon=job.seconds,
         refine=job.refine,
         backend=job.backend,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     ConfigT = TypeVar("ConfigT", bound=DataclassInstance)
 else:
     ConfigT = TypeVar("ConfigT")
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def save_module(folder: Path, name: str, module: nn.Module, config: Any) -> None:
@@ -77,6 +79,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a json object")
     return content
+
+
+def load_module(
+    folder: Path, name: str, module_class: Callable[[ConfigT], ModuleT], config_class: type[ConfigT]
+) -> ModuleT:
+    """A module that :func:`save_module` wrote, in float32 on the CPU.
+
+    Raises:
+        ValueError: If a file is missing or the weights do not fit the configuration.
+    """
+    module = module_class(read_config(folder / f"{name}.json", config_class))
+    load_weights(folder, name, module)
+    return module
 
 
 def load_weights(folder: Path, name: str, module: nn.Module) -> None:

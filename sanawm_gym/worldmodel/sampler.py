@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,16 @@ from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.state import SanaWMState
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance (Ho and Salimans 2022): v = v_null + s (v_text - v_null)."""
+
+    scale: float
+    """s; 1 draws what the prompts give."""
+    null_text: TextContext
+    """Encoding of empty prompts, a row each."""
+
+
 def sample_chunk(
     network: StreamNetwork,
     noises: Sequence[Float[Tensor, "b c n h w"]],
@@ -31,6 +42,7 @@ def sample_chunk(
     text: TextContext,
     camera: CameraCondition,
     state: SanaWMState,
+    guidance: Guidance | None = None,
 ) -> Float[Tensor, "b c n h w"]:
     """Draw the next chunk of a stream; the state is read, not written.
 
@@ -41,6 +53,8 @@ def sample_chunk(
         text: Encoded prompts.
         camera: Cameras of the chunk in the state's origin.
         state: What the network remembers of the past.
+        guidance: How far to go beyond what the prompts alone give; None draws what they give. It
+            costs a second pass a level.
 
     Returns:
         Clean latents. A pass of them at timestep 0 with ``update_state=True`` makes them past.
@@ -49,14 +63,13 @@ def sample_chunk(
     for sigma, noise in zip(sigmas, noises, strict=True):
         level = torch.full((x_0.shape[0], x_0.shape[2]), sigma, device=x_0.device)
         x_sigma = add_noise(x_0.float(), noise, level) if sigma < 1 else noise
-        v, _ = network.step(
-            x_sigma.to(noises[0].dtype),
-            NUM_TIMESTEPS * level,
-            text,
-            camera,
-            state,
-            update_state=False,
-        )
+        given, timestep = x_sigma.to(noises[0].dtype), NUM_TIMESTEPS * level
+        v, _ = network.step(given, timestep, text, camera, state, update_state=False)
+        if guidance is not None:
+            null, _ = network.step(
+                given, timestep, guidance.null_text, camera, state, update_state=False
+            )
+            v = null + guidance.scale * (v - null)
         x_0 = velocity_to_x_0(x_sigma.float(), v.float(), level)
     return x_0
 

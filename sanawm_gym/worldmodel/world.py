@@ -30,7 +30,7 @@ from sanawm_gym.worldmodel.backend import check_backend, choose_engine
 from sanawm_gym.worldmodel.camera_condition import CameraCondition, moving_camera
 from sanawm_gym.worldmodel.config import SanaWMConfig
 from sanawm_gym.worldmodel.engine import Engine
-from sanawm_gym.worldmodel.folder import load_weights, read_config, save_module, write_json
+from sanawm_gym.worldmodel.folder import load_module, read_config, save_module, write_json
 from sanawm_gym.worldmodel.ground_warp import check_camera_height, warped_clip, warped_latent
 from sanawm_gym.worldmodel.heads import Heads, Perceived, load_heads, save_heads
 from sanawm_gym.worldmodel.model import SanaWM
@@ -38,7 +38,7 @@ from sanawm_gym.worldmodel.noise import row_noise
 from sanawm_gym.worldmodel.refiner import Refiner
 from sanawm_gym.worldmodel.refiner.folder import load_refiner, save_refiner
 from sanawm_gym.worldmodel.refiner.stream import begin_refined, step_refined
-from sanawm_gym.worldmodel.sampler import sample_chunk
+from sanawm_gym.worldmodel.sampler import Guidance, sample_chunk
 from sanawm_gym.worldmodel.source import choose_dtype, find_world
 from sanawm_gym.worldmodel.start_check import check_start, warn_of_unknown_words
 from sanawm_gym.worldmodel.text import CaptionEncoder, CaptionEncoderConfig
@@ -121,21 +121,13 @@ class WorldModel:
         check_backend(backend, device)
         folder = find_world(name_or_path)
         config = read_config(folder / "world.json", WorldConfig)
-        network = SanaWM(read_config(folder / "network.json", SanaWMConfig))
-        autoencoder = VideoAutoencoder(
-            read_config(folder / "autoencoder.json", VideoAutoencoderConfig)
-        )
-        text_encoder = CaptionEncoder(
-            read_config(folder / "text_encoder.json", CaptionEncoderConfig)
-        )
-        modules = {"network": network, "autoencoder": autoencoder, "text_encoder": text_encoder}
-        for name, module in modules.items():
-            load_weights(folder, name, module)
+        network = load_module(folder, "network", SanaWM, SanaWMConfig)
+        autoencoder = load_module(folder, "autoencoder", VideoAutoencoder, VideoAutoencoderConfig)
+        text_encoder = load_module(folder, "text_encoder", CaptionEncoder, CaptionEncoderConfig)
         heads = load_heads(folder, network)
         refiner = load_refiner(folder, network.config.chunk_size) if refine else None
-        chosen = precision = choose_dtype(dtype, device)
-        if backend == "openvino":
-            chosen = torch.float32
+        precision = choose_dtype(dtype, device)
+        chosen = torch.float32 if backend == "openvino" else precision
         network.to(device, chosen)
         autoencoder.to(device, chosen)
         text_encoder.to(device)
@@ -266,7 +258,8 @@ class WorldModel:
             for level in range(len(sigmas))
         ]
         past, share = state.network, None
-        x_0 = sample_chunk(network, noises, sigmas, state.text, camera, past)
+        guidance = self._guidance(state.batch_size)
+        x_0 = sample_chunk(network, noises, sigmas, state.text, camera, past, guidance)
         if self.config.still_way:
             way = (raw_poses[:, -1, :3, 3] - state.last_pose[:, :3, 3]).norm(dim=-1)
             share = (way / self.config.still_way).clamp(max=1.0).to(x_0).view(-1, 1, 1, 1, 1)
@@ -313,6 +306,13 @@ class WorldModel:
         cell = self.autoencoder.config.spatial_stride
         ground = token_ground(state.last_pose, state.intrinsics, self._grid, cell)
         return self.heads.read(state.features, ground.to(state.features.device))
+
+    def _guidance(self, num_rows: int) -> Guidance | None:
+        if self.config.guidance == 1.0:
+            return None
+        features, mask = self.text_encoder([""] * num_rows)
+        null_text = self.network.encode_text(features.to(self._dtype), mask)
+        return Guidance(self.config.guidance, null_text)
 
     def _condition(self, state: WorldState, raw_poses: Tensor) -> CameraCondition:
         """What the network is told of the next cameras, with the last picture seen from them."""

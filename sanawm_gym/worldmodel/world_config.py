@@ -17,6 +17,10 @@ class WorldConfig:
     """Raw frames a second."""
     sigmas: tuple[float, ...] = (1.0,)
     """Noise levels the streaming sampler denoises at, falling from 1, without the final 0."""
+    guidance: float = 1.0
+    """Classifier-free guidance: how far to go from what an empty prompt gives, through what the
+    prompt gives and beyond, >= 0. 1 draws what the prompt gives; other values take a second pass of
+    the network a noise level."""
     still_way: float = 0.0
     """Way of the camera within a step [m] below which the next latent is mixed with the last, so
     that the picture of a camera at rest stands still, >= 0. A stream that redraws a standing
@@ -29,3 +33,5 @@ class WorldConfig:
             raise ValueError(f"sigmas must fall from 1.0 without repeats, got {levels}")
         if not self.still_way >= 0:
             raise ValueError(f"got still_way={self.still_way}, expected metres >= 0")
+        if not 0 <= self.guidance < float("inf"):
+            raise ValueError(f"got guidance={self.guidance}, expected a finite number >= 0")

@@ -224,6 +224,31 @@ def test_the_picture_of_a_camera_at_rest_stands_still(model: WorldModel, world: 
         WorldConfig(still_way=-1.0)
 
 
+def guided(model: WorldModel, scale: float) -> WorldModel:
+    config = dataclasses.replace(model.config, guidance=scale)
+    return WorldModel(config, model.network, model.autoencoder, model.text_encoder)
+
+
+def test_guidance_goes_on_from_the_empty_prompt_through_the_one_given(
+    model: WorldModel, world: str
+) -> None:
+    state = begin(model, world, list_contexts(world)[:2], [3, 4])
+    drawn = {
+        scale: guided(model, scale).step(state, ahead(state))[1].latent for scale in (0.0, 1.0, 2.5)
+    }
+    plain = model.step(state, ahead(state))[1].latent
+    assert torch.equal(drawn[1.0], plain)
+    assert (plain - drawn[0.0]).abs().max() > 1e-4
+    torch.testing.assert_close(
+        drawn[2.5], drawn[0.0] + 2.5 * (plain - drawn[0.0]), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_guidance_without_measure_is_refused() -> None:
+    with pytest.raises(ValueError, match="guidance=-1"):
+        WorldConfig(guidance=-1.0)
+
+
 def test_a_schedule_that_rises_is_refused() -> None:
     with pytest.raises(ValueError, match=r"sigmas must fall from 1\.0"):
         WorldConfig(sigmas=(1.0, 0.2, 0.5))
