@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from sanawm_gym.train_wm.latents_stage import LatentClip, load_autoencoder, load
 from sanawm_gym.train_wm.official_clips import is_official, load_official_clips
 from sanawm_gym.train_wm.trainer import Objective, TrainerConfig
 from sanawm_gym.train_wm.weights import WorldWeights, make_weights
+from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder
 from sanawm_gym.worldmodel.config import DRIVE, SanaWMConfig
 from sanawm_gym.worldmodel.flow import velocity
 
@@ -63,12 +65,20 @@ class NetworkObjective(Objective):
         self.device = device
         self.train_clips, self.held_out_clips = _load_clips(config, rollouts)
         captions = [clip.caption for clip in self.train_clips]
-        self.weights = make_weights(config.model, captions, config.init).to(device)
+        self.weights = self._open_weights(config, captions).to(device)
         self.weights.network.gradient_checkpointing = config.gradient_checkpointing
-        self.autoencoder = [load_autoencoder(config.autoencoder)]  # a list hides it from training
+        # A list hides it from training.
+        self.autoencoder: list[VideoAutoencoder] = [self._open_autoencoder(config)]
         variance = self.autoencoder[0].latents_std.square()
         weights = variance / variance.mean() if config.weigh_channels else torch.ones_like(variance)
         self.channel_weights = weights.view(1, -1, 1, 1, 1).to(device)
+
+    def _open_weights(self, config: NetworkStageConfig, captions: list[str]) -> WorldWeights:
+        return make_weights(config.model, captions, config.init)
+
+    def _open_autoencoder(self, config: NetworkStageConfig) -> Any:
+        """What has `latents_std`, and decodes samples."""
+        return load_autoencoder(config.autoencoder)
 
     def trained(self) -> nn.Module:
         """Network and text encoder."""

@@ -15,10 +15,15 @@ from sanawm_gym.train_wm.clip_stage import (
 )
 from sanawm_gym.train_wm.distill_stage import DistillStageConfig, run_distill_stage
 from sanawm_gym.train_wm.drafts_stage import DraftsStageConfig, run_drafts_stage
+from sanawm_gym.train_wm.fine_tune_stage import FineTuneStageConfig, run_fine_tune_stage
 from sanawm_gym.train_wm.heads_stage import HeadsStageConfig, run_heads_stage
 from sanawm_gym.train_wm.latents_stage import LatentsStageConfig, run_latents_stage
 from sanawm_gym.train_wm.ode_stage import OdeStageConfig, run_ode_stage
 from sanawm_gym.train_wm.refiner_stage import RefinerStageConfig, run_refiner_stage
+from sanawm_gym.train_wm.released_latents_stage import (
+    ReleasedLatentsStageConfig,
+    run_released_latents_stage,
+)
 from sanawm_gym.train_wm.rollouts_stage import RolloutsStageConfig, run_rollouts_stage
 from sanawm_gym.train_wm.self_forcing_stage import SelfForcingStageConfig, run_self_forcing_stage
 from sanawm_gym.train_wm.stream_stage import StreamStageConfig, run_stream_stage
@@ -43,5 +48,8 @@ STAGES: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "refiner": (RefinerStageConfig, run_refiner_stage),
     "heads": (HeadsStageConfig, run_heads_stage),
     "bundle": (BundleStageConfig, run_bundle_stage),
+    "released-latents": (ReleasedLatentsStageConfig, run_released_latents_stage),
+    "fine-tune": (FineTuneStageConfig, run_fine_tune_stage),
 }
-"""In the order of the recipe. A small world may go from ``latents`` to ``streaming`` directly."""
+"""In the order of the recipe; the last two fine-tune released weights. A small world may go from
+``latents`` to ``streaming`` directly."""

@@ -107,8 +107,8 @@ class CameraCondition:
 
 
 def latent_intrinsics(
-    intrinsics_px: Float[Tensor, "b 4"], image_size: tuple[int, int], grid: tuple[int, int]
-) -> Float[Tensor, "b 4"]:
+    intrinsics_px: Float[Tensor, "*n 4"], image_size: tuple[int, int], grid: tuple[int, int]
+) -> Float[Tensor, "*n 4"]:
     """Pixel intrinsics in units of the latent grid.
 
     Args:
@@ -158,21 +158,39 @@ def _condition(
     image_size: tuple[int, int],
     grid: tuple[int, int],
     config: SanaWMConfig,
+    groups_px: Tensor | None = None,
 ) -> CameraCondition:
+    """Intrinsics are one a clip (b 4), or one a latent frame with those of its raw frames."""
     intrinsics = latent_intrinsics(intrinsics_px.to(poses.dtype), image_size, grid)
-    intrinsics = intrinsics[:, None].expand(-1, poses.shape[1], -1)
+    if intrinsics.ndim == 2:
+        intrinsics = intrinsics[:, None].expand(-1, poses.shape[1], -1)
+    of_rays = intrinsics
+    if groups_px is not None:
+        of_rays = latent_intrinsics(groups_px.to(poses.dtype), image_size, grid)
     in_units = groups.clone()
     in_units[..., :3, 3] /= config.camera_unit_m
     dtype = torch.float32
-    plucker = plucker_map(in_units.to(dtype), intrinsics.to(dtype), grid)
+    plucker = plucker_map(in_units.to(dtype), of_rays.to(dtype), grid)
     return CameraCondition(
         world_from_camera=poses.to(dtype), intrinsics=intrinsics.to(dtype), plucker=plucker
     )
 
 
+def _grouped_lenses(
+    intrinsics_px: Tensor,
+    group: Callable[[Tensor, SanaWMConfig], tuple[Tensor, Tensor]],
+    config: SanaWMConfig,
+) -> tuple[Tensor, Tensor | None]:
+    """Intrinsics of latent frames (b t 4) and of their raw frames, where a lens zooms."""
+    if intrinsics_px.ndim == 2:
+        return intrinsics_px, None
+    lenses, groups = group(intrinsics_px[:, :, None], config)
+    return lenses[:, :, 0], groups[:, :, :, 0]
+
+
 def clip_camera(
     raw_poses: Float[Tensor, "b f 4 4"],
-    intrinsics_px: Float[Tensor, "b 4"],
+    intrinsics_px: Float[Tensor, "b 4"] | Float[Tensor, "b f 4"],
     *,
     image_size: tuple[int, int],
     grid: tuple[int, int],
@@ -182,7 +200,7 @@ def clip_camera(
 
     Args:
         raw_poses: world_from_camera of every raw frame, metres; give float64 when far from 0.
-        intrinsics_px: fx, fy, cx, cy in pixels.
+        intrinsics_px: fx, fy, cx, cy in pixels, one a clip or one a raw frame.
         image_size: Height and width of the image, pixels.
         grid: Rows and columns of the latent grid.
         config: Gives stride, unit and the packing of latent 0.
@@ -191,12 +209,13 @@ def clip_camera(
         ValueError: If the number of raw frames does not fit the stride.
     """
     poses, groups = _group_clip(raw_poses, config)
-    return _condition(poses, groups, intrinsics_px, image_size, grid, config)
+    lenses, of_groups = _grouped_lenses(intrinsics_px, _group_clip, config)
+    return _condition(poses, groups, lenses, image_size, grid, config, of_groups)
 
 
 def stream_camera(
     raw_poses: Float[Tensor, "b f 4 4"],
-    intrinsics_px: Float[Tensor, "b 4"],
+    intrinsics_px: Float[Tensor, "b 4"] | Float[Tensor, "b f 4"],
     *,
     image_size: tuple[int, int],
     grid: tuple[int, int],
@@ -204,7 +223,8 @@ def stream_camera(
 ) -> CameraCondition:
     """Condition of f / stride further latent frames of a stream; arguments as `clip_camera`."""
     poses, groups = _group_stream(raw_poses, config)
-    return _condition(poses, groups, intrinsics_px, image_size, grid, config)
+    lenses, of_groups = _grouped_lenses(intrinsics_px, _group_stream, config)
+    return _condition(poses, groups, lenses, image_size, grid, config, of_groups)
 
 
 def moving_camera(

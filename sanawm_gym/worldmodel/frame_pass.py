@@ -115,7 +115,7 @@ def build_pass(
             counts = state.num_chunks[:, None] + torch.arange(num_frames, device=x.device)
             visible = window_valid(counts, num_slots, config)
             windows = _window_moves(is_first, num_slots, num_frames, config, transport, shift)
-        elif num_slots:
+        elif num_slots and not state.filled:
             visible = window_valid(state.num_chunks, num_slots, config)
     return FramePass(
         config=config, grid=grid, chunks=chunks, keep=keep, rotary=tables.main, rays=rays,

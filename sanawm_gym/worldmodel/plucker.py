@@ -21,18 +21,18 @@ from .ucpe import pixel_rays
 
 def plucker_map(
     world_from_camera: Float[Tensor, "b t r 4 4"],
-    intrinsics: Float[Tensor, "b t 4"],
+    intrinsics: Float[Tensor, "b t 4"] | Float[Tensor, "b t r 4"],
     grid: tuple[int, int],
 ) -> Float[Tensor, "b c t h w"]:
     """Packed Plücker map of grouped raw frames.
 
     Args:
         world_from_camera: Poses of the raw frames, translations in camera units.
-        intrinsics: fx, fy, cx, cy in latent-grid units, shared by a group.
+        intrinsics: fx, fy, cx, cy in latent-grid units, shared by a group or one a raw frame.
         grid: Rows and columns.
     """
     rotation = world_from_camera[..., :3, :3]
-    rays = pixel_rays(intrinsics, grid)[:, :, None]
+    rays = pixel_rays(intrinsics if intrinsics.ndim == 4 else intrinsics[:, :, None], grid)
     with exact(rays.device):
         direction = rays @ rotation.transpose(-1, -2)
     centre = world_from_camera[..., None, :3, 3].expand_as(direction)

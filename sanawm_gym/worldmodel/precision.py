@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 def exact(device: torch.device) -> AbstractContextManager[object]:
     """Context in which autocast on `device` is off; free of cost where it is off already."""
-    if not torch.is_autocast_enabled(device.type):
+    # The meta device, on which costs are counted, knows no autocast and may not be asked.
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 

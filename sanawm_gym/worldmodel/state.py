@@ -89,6 +89,8 @@ class SanaWMState:
         frame_index: Rotary position that the next latent frame gets.
         num_chunks: Chunks written so far.
         blocks: One entry per block.
+        filled: The caller's word that every slot of every softmax window holds something, so that
+            attention needs no mask; False looks at `num_chunks`.
     """
 
     config: SanaWMConfig
@@ -96,6 +98,7 @@ class SanaWMState:
     frame_index: Int[Tensor, " b"]
     num_chunks: Int[Tensor, " b"]
     blocks: tuple[BlockState, ...]
+    filled: bool = False
 
     @property
     def batch_size(self) -> int:
@@ -145,7 +148,8 @@ class SanaWMState:
                 "differ only in their rows."
             )
         joined = {name: torch.cat([tensors[name] for tensors in flat]) for name in flat[0]}
-        return states[0].with_tensors(joined)
+        filled = all(state.filled for state in states)
+        return replace(states[0].with_tensors(joined), filled=filled)
 
     def detach(self) -> SanaWMState:
         """The same values outside the autograd graph."""

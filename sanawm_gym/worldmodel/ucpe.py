@@ -96,7 +96,9 @@ def world_from_ray(
     y = F.normalize(torch.linalg.cross(z, x), dim=-1, eps=1e-6)
     centre = world_from_camera[..., None, :3, 3].expand_as(z)
     upper = torch.stack([x, y, z, centre], dim=-1)
-    lower = upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*upper.shape[:-2], 1, 4)
+    # Made where it is needed: a number brought from the host would stop a GPU, or a recording.
+    lower = torch.zeros_like(upper[..., :1, :])
+    lower[..., 3] = 1.0
     frames = torch.cat([upper, lower], dim=-2)
     finite = direction.isfinite().all(dim=-1)[..., None, None]
     return torch.where(finite, frames, torch.eye(4, dtype=frames.dtype, device=frames.device))

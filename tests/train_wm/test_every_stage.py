@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sanawm_gym.train_wm.checkpoint import load_checkpoint
+from sanawm_gym.train_wm.fine_tune_stage import FineTuneStageConfig
 from sanawm_gym.train_wm.stages import STAGES
 from sanawm_gym.train_wm.trainer import Objective
 from sanawm_gym.worldmodel import gdn_attention
@@ -103,7 +104,8 @@ def make(stage: str, data: Path, out: Path, **changes: Any) -> Objective:
 def test_no_stage_that_trains_is_left_out() -> None:
     trained = {kind for kind in RUNNERS if "trainer" in {f.name for f in dataclasses.fields(kind)}}
     configs = [objective_of(stage, Path(), trainer(stage, Path("out")))[1] for stage in TRAINED]
-    assert {type(config) for config in configs} == trained
+    # Begins from a release's folder: tests/worldmodel/official/test_fine_tune.py stops that one.
+    assert {type(config) for config in configs} | {FineTuneStageConfig} == trained
 
 
 @pytest.mark.parametrize("stage", TRAINED)

@@ -163,7 +163,7 @@ def work(rank: int, folder: str) -> None:
         init_method=f"file://{folder}/meeting",
         rank=rank,
         world_size=NUM_PROCESSES,
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(seconds=300),
     )
     groups = {len(ranks): dist.new_group(list(ranks)) for ranks in GROUPS}
     found: Outcome = {}

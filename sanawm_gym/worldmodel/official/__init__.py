@@ -7,16 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sanawm_gym.worldmodel.official.opening import Opening
     from sanawm_gym.worldmodel.official.parts import OfficialConfig
     from sanawm_gym.worldmodel.official.sampling import SamplingConfig
-    from sanawm_gym.worldmodel.official.world import OfficialWorld, Opening
+    from sanawm_gym.worldmodel.official.world import OfficialWorld
 
 __all__ = ["OfficialConfig", "OfficialWorld", "Opening", "SamplingConfig"]
 
 _HOME = {
     "OfficialConfig": "parts",
     "OfficialWorld": "world",
-    "Opening": "world",
+    "Opening": "opening",
     "SamplingConfig": "sampling",
 }
 

@@ -83,8 +83,21 @@ class Ltx2Autoencoder:
     @torch.no_grad()
     def encode_picture(self, picture: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c 1 y x"]:
         """Latent of single pictures in [-1, 1], float32."""
-        weight = self.module.latents_mean
-        found = self.module.encode(picture[:, :, None].to(weight.device, self.module.dtype))
+        return self.encode(picture[:, :, None])
+
+    @torch.no_grad()
+    def encode(self, clip: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b c t y x"]:
+        """Latents of clips of `temporal_stride` k + 1 pictures in [-1, 1], float32.
+
+        Raises:
+            ValueError: If there is another number of pictures.
+        """
+        if clip.shape[2] % self.temporal_stride != 1 % self.temporal_stride:
+            raise ValueError(
+                f"got a clip of {clip.shape[2]} pictures, expected a multiple of "
+                f"{self.temporal_stride} plus one; cut it"
+            )
+        found = self.module.encode(clip.to(self._mean.device, self.module.dtype))
         z: Tensor = found.latent_dist.mode().float()
         factor: float = self.module.config.scaling_factor
         return (z - self._mean) * factor / self._std
@@ -133,6 +146,12 @@ class Ltx2Autoencoder:
         x = x / self.module.config.scaling_factor * self._std + self._mean
         kept: Tensor = x.to(self.module.dtype)
         return kept
+
+    @property
+    def latents_std(self) -> Float[Tensor, " c"]:
+        """Standard deviation of every channel before normalisation."""
+        std: Tensor = self.module.latents_std.float()
+        return std
 
     @property
     def _mean(self) -> Tensor:

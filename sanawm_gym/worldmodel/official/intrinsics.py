@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Float64
 from PIL import ExifTags, Image
 
 from sanawm_gym.camera import MAX_FOV_DEG, MIN_FOV_DEG, Intrinsics
@@ -74,6 +75,38 @@ def find_lens(
         fx, fy, cx, cy = (float(number) for number in np.asarray(estimator(picture)))
         return _checked(Intrinsics(fx, fy, cx, cy, width, height), "estimated")
     return _checked(Intrinsics.from_fov(ASSUMED_FOV_DEG, width, height), "assumed")
+
+
+def check_lenses(
+    intrinsics: Float[np.ndarray, "*n 4"], shape: tuple[int, ...], picture: tuple[int, int]
+) -> Float64[np.ndarray, "*n 4"]:
+    """Lenses of the pictures of a path, which may zoom.
+
+    Args:
+        intrinsics: fx, fy, cx, cy of every picture [px].
+        shape: That they must have.
+        picture: Height and width of the pictures [px].
+
+    Raises:
+        ValueError: If they have another shape, or a lens is outside 25 to 120 degrees.
+    """
+    lenses = np.asarray(intrinsics, dtype=np.float64)
+    if lenses.shape != shape:
+        raise ValueError(
+            f"intrinsics: got shape {lenses.shape}, expected {shape}; give fx, fy, cx, cy of every "
+            "picture"
+        )
+    sides = np.array([picture[1], picture[0]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        angles = np.degrees(2 * np.arctan(sides / (2 * lenses[..., :2])))
+    good = (angles >= MIN_FOV_DEG - 1e-9) & (angles <= MAX_FOV_DEG + 1e-9)
+    if not (good.all() and np.isfinite(lenses).all()):
+        worst = lenses.reshape(-1, 4)[int(np.argmin(good.all(axis=-1).reshape(-1)))]
+        raise ValueError(
+            f"intrinsics: got {worst.tolist()} for pictures of {picture[1]}x{picture[0]}, expected "
+            f"fields of view of {MIN_FOV_DEG:g} to {MAX_FOV_DEG:g} degrees; zoom less"
+        )
+    return lenses
 
 
 def exif_focal_px(picture: Image.Image) -> float | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,23 @@ from torch.utils.hooks import RemovableHandle
 
 from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.refiner import Refiner
+
+from .leaves import put_together, take_apart
+
+ValueT = TypeVar("ValueT")
+
+
+def bring(value: ValueT, device: torch.device) -> ValueT:
+    """Copy the tensors of a value from main memory to a device without making the host wait.
+
+    From ordinary memory a GPU cannot read by itself, so the host would wait for everything queued
+    before; from page-locked memory it can.
+    """
+    tensors, frame = take_apart(value)
+    if device.type == "cuda":
+        tensors = [tensor if tensor.is_cuda else tensor.pin_memory() for tensor in tensors]
+    there = (tensor.to(device, non_blocking=True) for tensor in tensors)
+    return put_together(there, frame)  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -63,6 +63,12 @@ class OfficialConfig:
     """Folder or hub id of Gemma-2; None looks in the release, then on the hub."""
     refiner: str | None = None
     """Folder of the refiner; None looks in the release."""
+    cuda_graphs: bool = False
+    """Record the chunks of a stream as CUDA graphs once they repeat (`graphs`): as many bytes more
+    as two memories of a stream, and the host out of the way. Off until it has been measured."""
+    compile: bool = False
+    """Let torch compile the network's blocks when they are first called (`speed`): minutes once a
+    process, other last digits. Off until it has been measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +141,7 @@ def load_parts(
     sampling = settings.sampling if config.sampling is None else config.sampling
     # Before the largest file is read: what is missing shows at once.
     codec_folder = _autoencoder_folder(layout, config)
-    text_folder = _text_folder(layout, config)
+    words_folder = text_folder(layout, config)
     in_blocks = config.offload == "blocks"
     rest = torch.device("cpu") if config.offload != "no" else device
     network = load_network(
@@ -146,7 +152,7 @@ def load_parts(
         network=network,
         autoencoder=Ltx2Autoencoder.from_folder(codec_folder, device=device, dtype=dtype),
         text=GemmaText.from_folder(
-            text_folder, instruction=sampling.instruction, max_tokens=sampling.max_tokens,
+            words_folder, instruction=sampling.instruction, max_tokens=sampling.max_tokens,
             device=device, rest=rest, dtype=dtype,
         ),
         offload=BlockOffload.of_network(network, device) if in_blocks else None,
@@ -175,7 +181,8 @@ def _autoencoder_folder(layout: Layout, config: OfficialConfig) -> Path:
     )
 
 
-def _text_folder(layout: Layout, config: OfficialConfig) -> Path:
+def text_folder(layout: Layout, config: OfficialConfig) -> Path:
+    """Where Gemma-2 lies: in the release, in a folder, or fetched from the hub."""
     if config.text is None and (layout.folder / "text_encoder" / "config.json").is_file():
         return layout.folder
     name = DEFAULT_TEXT if config.text is None else config.text

@@ -1,4 +1,4 @@
-"""The three samplers of the release, from noise to latents with the first picture given.
+"""The samplers of the release, from noise to latents with the first picture given.
 
 A clip is described by a table of noise levels, one row a step and one column a latent frame; Euler
 steps move every frame from its level in one row to that in the next. The table is all that differs
@@ -33,6 +33,7 @@ from sanawm_gym.worldmodel.flow import NUM_TIMESTEPS, add_noise, scheduler_sigma
 from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.state import SanaWMState
 
+from .dpm_solver import DpmSolver, flow_levels
 from .sampling import SamplingConfig
 
 OnStep = Callable[[int, int, Tensor], None]
@@ -50,6 +51,14 @@ class Guided:
 
     text: TextContext
     null: TextContext | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unguided:
+    """What guidance of a stream leads away from: the negative prompt, and its own memory."""
+
+    text: TextContext
+    state: SanaWMState
 
 
 def level_table(num_frames: int, network: SanaWM, sampling: SamplingConfig) -> Float[Tensor, "k t"]:
@@ -101,6 +110,8 @@ def draw_clip(
             f"got guidance={sampling.guidance} without Guided.null; encode the negative prompt, "
             "which may be empty, or set guidance=1"
         )
+    if sampling.solver != "euler":
+        return _draw_by_dpm(network, first, noise, prompts, camera, sampling, on_step)
     table = level_table(noise.shape[2], network, sampling)
     x = torch.cat([first.float(), noise[:, :, 1:].float()], dim=2)
     num_steps = len(table) - 1
@@ -127,6 +138,7 @@ def draw_chunk(
     camera: CameraCondition,
     state: SanaWMState,
     sampling: SamplingConfig,
+    unguided: Unguided | None = None,
 ) -> tuple[Float[Tensor, "b c n y x"], SanaWMState]:
     """Draw the next chunk of a stream and remember it.
 
@@ -139,14 +151,21 @@ def draw_chunk(
         text: Encoded prompts.
         camera: Cameras of the chunk in the stream's origin.
         state: What the network remembers; read, not written.
-        sampling: Timesteps, and how the next one is reached.
+        sampling: Timesteps, how the next one is reached, guidance.
+        unguided: The same stream under the negative prompt; where guidance is not 1.
 
     Returns:
-        Clean latents, float32, the given ones included, and the memory that has them.
+        Clean latents, float32, the given ones included, and the memory that has them. The unguided
+        memory is shown them by the caller.
 
     Raises:
-        ValueError: If there are too few noises.
+        ValueError: If there are too few noises, or guidance has nothing to lead away from.
     """
+    if sampling.guidance != 1.0 and unguided is None:
+        raise ValueError(
+            f"got guidance={sampling.guidance} without an unguided memory; begin the stream with "
+            "this sampling, or set guidance=1"
+        )
     sigmas = [t / NUM_TIMESTEPS for t in sampling.timesteps]
     fresh = sampling.next_level == "fresh_noise"
     if len(noises) < (len(sigmas) if fresh else 1):
@@ -164,6 +183,11 @@ def draw_chunk(
         level = torch.full((x.shape[0], x.shape[2]), sigma, device=x.device)
         level[:, :num_given] = 0.0
         v, _ = network.step(x, NUM_TIMESTEPS * level, text, camera, state, update_state=False)
+        if unguided is not None:
+            v_null, _ = network.step(
+                x, NUM_TIMESTEPS * level, unguided.text, camera, unguided.state, update_state=False
+            )
+            v = v_null.float() + sampling.guidance * (v.float() - v_null.float())
         clean = velocity_to_x_0(x, v.float(), level)
         if i + 1 == len(sigmas):
             x = hold(clean)
@@ -174,6 +198,30 @@ def draw_chunk(
             x = hold(x + (sigmas[i + 1] - sigma) * v.float())
     _, remembered = network.remember(x, text, camera, state)
     return x, remembered
+
+
+def _draw_by_dpm(
+    network: SanaWM,
+    first: Tensor,
+    noise: Tensor,
+    prompts: Guided,
+    camera: CameraCondition | None,
+    sampling: SamplingConfig,
+    on_step: OnStep | None,
+) -> Tensor:
+    """A bidirectional clip by the solver of order 2; arguments as `draw_clip`."""
+    levels = flow_levels(sampling.num_steps, sampling.shift)
+    solver = DpmSolver(levels)
+    x = torch.cat([first.float(), noise[:, :, 1:].float()], dim=2)
+    for step, sigma in enumerate(levels[:-1]):
+        level = torch.full((x.shape[0], x.shape[2]), sigma, device=x.device)
+        level[:, 0] = 0.0
+        v = _velocity(network, x, level, prompts, camera, sampling)
+        moved = solver.step(x, x - sigma * v, step)
+        x = torch.cat([x[:, :, :1], moved[:, :, 1:]], dim=2)
+        if on_step is not None:
+            on_step(step + 1, sampling.num_steps, x)
+    return x
 
 
 def _velocity(

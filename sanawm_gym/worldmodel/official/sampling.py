@@ -38,13 +38,17 @@ class SamplingConfig:
     "chunk_causal": a whole clip, chunks starting one after the other (staggered). "streaming":
     chunk after chunk with a memory."""
     num_steps: int = 60
-    """Euler steps of the first two modes, >= 1."""
+    """Steps of the first two modes, >= 1."""
+    solver: Literal["euler", "flow_dpm-solver"] = "euler"
+    """Bidirectional: how a step is taken. "euler" is the released command's; "flow_dpm-solver", of
+    order 2 and with levels of its own (`dpm_solver`), is what the released config.yaml names."""
     shift: float = 9.8
     """Shift of their noise levels, > 0. 9.8 is `inference_flow_shift` of the released config.yaml,
     8.0 what the release's benchmark guide says; training had 9.95."""
     guidance: float = 5.0
-    """Classifier-free guidance s in v_null + s (v_text - v_null), >= 1; 1 is without, and the only
-    one in streaming."""
+    """Classifier-free guidance s in v_null + s (v_text - v_null), >= 1; 1 is without. In streaming
+    a second memory, of the negative prompt, is kept beside, and every step costs twice; the
+    released student was taught guided velocities and wants 1."""
     interval: float | None = None
     """Chunk-causal: start of chunk c is step floor(c * interval * num_steps), > 0. None is 1 /
     chunks, as the released command has it; the class behind it has 0.5 as default."""
@@ -55,6 +59,11 @@ class SamplingConfig:
     """Streaming: how the next lower level is reached. "euler" goes on along the velocity with the
     noise there is, as the released inference code does; "fresh_noise" mixes new noise into the
     predicted clean latents, as the student's training and its rollouts do."""
+    reach: float | None = 64.0
+    """Streaming: distance of the camera from the origin beyond which the origin moves under it, > 0
+    (see `reanchor`), in the network's unit of length, a metre as released. 64 is further than a
+    minute at walking pace goes, so that what the network was trained for is as released; None never
+    moves it."""
     negative_prompt: str = ""
     """What guidance leads away from."""
     instruction: tuple[str, ...] = INSTRUCTION
@@ -78,11 +87,8 @@ class SamplingConfig:
                 f"got shift={self.shift}, guidance={self.guidance}; expected shift > 0 and "
                 "guidance >= 1 (1 is without)"
             )
-        if self.mode == "streaming" and self.guidance != 1:
-            raise ValueError(
-                f"got guidance={self.guidance} for streaming, expected 1: the student was taught "
-                "guided velocities, and the memory of a stream has no unguided half"
-            )
+        if self.reach is not None and not self.reach > 0:
+            raise ValueError(f"got reach={self.reach}, expected > 0 or None")
         if self.interval is not None and not self.interval > 0:
             raise ValueError(f"got interval={self.interval}, expected > 0 or None")
         levels = list(self.timesteps)
@@ -91,6 +97,13 @@ class SamplingConfig:
             raise ValueError(
                 f"got timesteps={self.timesteps}, expected falling ones within (0, 1000] without "
                 "the final 0"
+            )
+        if self.solver not in ("euler", "flow_dpm-solver"):
+            raise ValueError(f"got solver={self.solver!r}, expected euler or flow_dpm-solver")
+        if self.solver != "euler" and self.mode != "bidirectional":
+            raise ValueError(
+                f"got solver={self.solver!r} for {self.mode}, expected euler: the other one keeps "
+                "its last prediction, and only a bidirectional clip has all frames at one level"
             )
         if self.next_level not in ("euler", "fresh_noise"):
             raise ValueError(f"got next_level={self.next_level!r}, expected euler or fresh_noise")

@@ -31,7 +31,9 @@ FORMULAS: dict[str, dict[str, Any]] = {
     "diffusers": {"ucpe_rms_clamp_gdn": True, "ucpe_rms_clamp_softmax": True},
 }
 """Switches of `SanaWMConfig` as each published implementation has them."""
-_CHUNK_FIELDS = ("chunk_size", "chunk_split", "num_cached_chunks", "sink", "sink_length")
+_CHUNK_FIELDS = (
+    "chunk_size", "chunk_split", "num_cached_chunks", "sink", "sink_length", "camera_unit_m"
+)  # fmt: skip
 _DEMANDS: dict[str, tuple[Any, ...]] = {
     "patch_size": ([1, 1, 1], (1, 1, 1)),
     "ffn_type": ("GLUMBConvTemp", "ChunkGLUMBConvTemp", "CachedGLUMBConvTemp"),

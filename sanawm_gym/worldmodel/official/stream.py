@@ -2,7 +2,7 @@
 
 The first chunk has one latent more, which is the picture the stream began with; its cameras are
 those of a clip. All later ones are further latents of a stream, their cameras told in the origin of
-that picture, their frames numbered on.
+that picture, or of a later one if it is far behind (`reanchor`), their frames numbered on.
 
 Axes: b rows, f pictures, c t y x latents.
 """
@@ -18,15 +18,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sanawm_gym.worldmodel.camera_condition import clip_camera, stream_camera
+from sanawm_gym.worldmodel.frame_pass import window_length
 from sanawm_gym.worldmodel.noise import row_noise
 from sanawm_gym.worldmodel.refiner import RefinerState
 from sanawm_gym.worldmodel.refiner.sampler import refine_block
+from sanawm_gym.worldmodel.state import window_valid
 from sanawm_gym.worldmodel.ucpe import invert_rigid
 
-from .offload import present
+from .offload import bring, present
 from .parts import OfficialParts
-from .samplers import OnStep, draw_chunk
+from .reanchor import follow
+from .samplers import OnStep, Unguided
 from .sampling import SamplingConfig
+from .speed import DrawChunk, draw_trimmed, trim
 from .state import OfficialState
 
 _REFINER_PURPOSE = 1000
@@ -49,11 +53,13 @@ class Stream:
         parts: Networks.
         sampling: Timesteps, and how the next one is reached.
         screen: Sizes.
+        draw: What draws a chunk; see `speed`.
     """
 
     parts: OfficialParts
     sampling: SamplingConfig
     screen: Screen
+    draw: DrawChunk = draw_trimmed
 
     @property
     def frames_per_chunk(self) -> int:
@@ -79,57 +85,90 @@ class Stream:
             origin: world_from_camera of the picture [m].
         """
         network = self.parts.network
+        memory = network.initial_state(len(prompts), *self.screen.grid, self.parts.device)
+        guided = self.parts.guided(prompts, self.sampling)
         return OfficialState(
-            network=network.initial_state(len(prompts), *self.screen.grid, self.parts.device),
-            text=self.parts.encode(prompts),
+            network=memory,
+            text=guided.text,
+            null_network=None if guided.null is None else memory,
+            null_text=guided.null,
             decoder=(),
             first=first,
             latent=first[:, :, 0],
             origin=origin,
+            begin=origin,
+            last_pose=origin,
+            sink=torch.eye(4, dtype=origin.dtype).expand_as(origin),
             intrinsics=intrinsics,
             seeds=torch.tensor(list(seeds), dtype=torch.int64),
             steps=torch.zeros(len(prompts), dtype=torch.int64),
         )
 
     def next_chunk(
-        self, state: OfficialState, poses: Float[Tensor, "b f 4 4"]
+        self,
+        state: OfficialState,
+        poses: Float[Tensor, "b f 4 4"],
+        intrinsics: Float[Tensor, "b f 4"] | None = None,
     ) -> tuple[Float[Tensor, "b c t y x"], OfficialState]:
         """Latents of the next chunk, and the state after them but for decoder and refiner.
 
         Args:
             state: Left unchanged.
             poses: world_from_camera of the chunk's pictures [m], float64.
+            intrinsics: fx, fy, cx, cy of these pictures [px]; None goes on with the last ones.
 
         Returns:
             Latents, that of the first picture in front of the first chunk's.
         """
         begins = int(state.steps[0]) == 0
         network, size = self.parts.network, self.screen
+        state = follow(state, self.sampling.reach)
         local = invert_rigid(state.origin)[:, None] @ poses
         geometry: dict[str, Any] = {
             "image_size": size.picture, "grid": size.grid, "config": network.config,
         }  # fmt: skip
         if begins:
             here = torch.eye(4, dtype=local.dtype).expand(len(local), 1, 4, 4)
-            camera = clip_camera(torch.cat([here, local], dim=1), state.intrinsics, **geometry)
+            lenses = state.intrinsics
+            if intrinsics is not None:
+                lenses = torch.cat([lenses[:, None], intrinsics], dim=1)
+            camera = clip_camera(torch.cat([here, local], dim=1), lenses, **geometry)
         else:
-            camera = stream_camera(local, state.intrinsics, **geometry)
+            lenses = state.intrinsics if intrinsics is None else intrinsics
+            camera = stream_camera(local, lenses, **geometry)
+        camera = bring(camera, self.parts.device)
+        unguided = None
+        if state.null_network is not None and state.null_text is not None:
+            unguided = Unguided(text=state.null_text, state=state.null_network)
         shape = (state.first.shape[1], camera.intrinsics.shape[1], *size.grid)
         fresh = self.sampling.next_level == "fresh_noise"
         noises = [
-            row_noise(state.seeds, state.steps, level, shape).to(self.parts.device)
+            bring(row_noise(state.seeds, state.steps, level, shape), self.parts.device)
             for level in range(len(self.sampling.timesteps) if fresh else 1)
         ]
-        x, memory = draw_chunk(
+        x, memory = self.draw(
             network,
             noises,
             state.first if begins else None,
             state.text,
-            camera.to(self.parts.device),
-            state.network,
+            camera,
+            replace(state.network, filled=_is_filled(state)),
             self.sampling,
+            unguided,
         )
-        return x, replace(state, network=memory, latent=x[:, :, -1], steps=state.steps + 1)
+        null = None
+        if unguided is not None:
+            _, null = network.remember(x, unguided.text, camera, unguided.state)
+            null = null.map(trim)
+        return x, replace(
+            state,
+            network=memory,
+            null_network=null,
+            latent=x[:, :, -1],
+            last_pose=poses[:, -1],
+            intrinsics=state.intrinsics if intrinsics is None else intrinsics[:, -1],
+            steps=state.steps + 1,
+        )
 
     def refine(
         self,
@@ -150,7 +189,8 @@ class Stream:
         assert refiner is not None
         # The first picture's own latent is the refiner's sink: it goes through as it is.
         given = draft.shape[2] - self.parts.network.config.chunk_size
-        noise = row_noise(*clock, _REFINER_PURPOSE, tuple(draft.shape[1:])).to(draft.device)
+        noise = row_noise(*clock, _REFINER_PURPOSE, tuple(draft.shape[1:]))
+        noise = bring(noise, self.parts.device)
         with present(refiner, self.parts.device):
             drawn, after = refine_block(refiner, draft[:, :, given:], noise[:, :, given:], memory)
         return torch.cat([draft[:, :, :given], drawn], dim=2), after
@@ -167,6 +207,7 @@ class Stream:
         state: OfficialState,
         poses: Float[Tensor, "b f 4 4"],
         on_step: OnStep | None = None,
+        intrinsics: Float[Tensor, "b f 4"] | None = None,
     ) -> Float[Tensor, "b c t y x"]:
         """Latents of a clip, drawn chunk by chunk.
 
@@ -174,12 +215,23 @@ class Stream:
             state: Of `begin`.
             poses: world_from_camera of all pictures after the first [m], in whole chunks.
             on_step: Called after every chunk.
+            intrinsics: fx, fy, cx, cy of these pictures [px], where the lens zooms.
         """
-        chunks = poses.split(self.frames_per_chunk, dim=1)
+        size = self.frames_per_chunk
+        chunks = poses.split(size, dim=1)
         parts = []
         for i, chunk in enumerate(chunks):
-            x, state = self.next_chunk(state, chunk)
+            zoom = None if intrinsics is None else intrinsics[:, i * size : (i + 1) * size]
+            x, state = self.next_chunk(state, chunk, zoom)
             parts.append(x)
             if on_step is not None:
                 on_step(i + 1, len(chunks), x)
         return torch.cat(parts, dim=2)
+
+
+def _is_filled(state: OfficialState) -> bool:
+    """Whether every slot of every row's attention windows holds something."""
+    slots = window_length(state.network)
+    if slots == 0:
+        return False
+    return bool(window_valid(state.steps, slots, state.network.config).all())

@@ -11,7 +11,7 @@ Axes: b rows, f pictures, h rows and w columns of a picture, c t y x latents.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,38 +25,19 @@ from sanawm_gym.worldmodel.refiner.sampler import refine_at_once, refine_clip
 from sanawm_gym.worldmodel.start_check import check_start
 from sanawm_gym.worldmodel.ucpe import invert_rigid
 
+from .intrinsics import check_lenses
 from .offload import present
+from .opening import Opening
 from .overlap import draw_ahead
 from .parts import OfficialConfig, OfficialParts, load_parts
 from .samplers import OnStep, draw_clip
 from .sampling import SamplingConfig
+from .speed import choose_drawing
 from .state import OfficialState
 from .stream import Screen, Stream
 
 REFINER_SEED = 42
 """Of the refiner's noise over a clip, as released."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """What b clips begin with.
-
-    Attributes:
-        images: First pictures, RGB bytes of the world's size (`camera.fit_image` cuts to it).
-        prompts: One a row.
-        intrinsics: fx, fy, cx, cy of every row in pixels of the world's pictures.
-        seeds: One a row; rows with equal seeds and paths are equal.
-    """
-
-    images: UInt8[np.ndarray, "b h w 3"]
-    prompts: Sequence[str]
-    intrinsics: Float[np.ndarray, "b 4"]
-    seeds: Sequence[int]
-
-    @property
-    def rays(self) -> Float[Tensor, "b 4"]:
-        """The intrinsics in float64."""
-        return torch.tensor(np.asarray(self.intrinsics, dtype=np.float64))
 
 
 class OfficialWorld:
@@ -103,7 +84,8 @@ class OfficialWorld:
         self.parts, self.sampling, self.config = parts, sampling, config
         self.height, self.width, self.fps = height, width, config.fps
         screen = Screen(picture=(height, width), grid=(height // cell, width // cell))
-        self.stream = Stream(parts=parts, sampling=sampling, screen=screen)
+        draw = choose_drawing(parts, sampling, config)
+        self.stream = Stream(parts=parts, sampling=sampling, screen=screen, draw=draw)
         self.frames_per_step = self.stream.frames_per_chunk
 
     @classmethod
@@ -162,10 +144,14 @@ class OfficialWorld:
     ) -> Float[Tensor, "b c t y x"]:
         """Latents of clips before refinement; arguments as :meth:`generate`."""
         raw = self._path(poses, len(opening.seeds))
+        if opening.zooms:
+            lenses = (*raw.shape[:2], 4)
+            check_lenses(opening.intrinsics, lenses, self.stream.screen.picture)
         first = self._first(opening)
         if self.sampling.mode == "streaming":
             state = self._begin(first, opening, raw[:, 0])
-            return self.stream.whole(state, raw[:, 1:], on_step)
+            zoom = opening.rays[:, 1:] if opening.zooms else None
+            return self.stream.whole(state, raw[:, 1:], on_step, zoom)
         screen = self.stream.screen
         camera = clip_camera(
             invert_rigid(raw[:, :1]) @ raw,
@@ -230,7 +216,10 @@ class OfficialWorld:
 
     @torch.no_grad()
     def step(
-        self, state: OfficialState, poses: Float[np.ndarray, "b f 4 4"]
+        self,
+        state: OfficialState,
+        poses: Float[np.ndarray, "b f 4 4"],
+        intrinsics: Float[np.ndarray, "b f 4"] | None = None,
     ) -> tuple[UInt8[np.ndarray, "b f h w 3"], OfficialState]:
         """Draw the next chunk along given camera poses.
 
@@ -238,6 +227,8 @@ class OfficialWorld:
             state: Left unchanged.
             poses: world_from_camera of the next ``frames_per_step`` pictures [m], in the world
                 frame of :meth:`start`.
+            intrinsics: fx, fy, cx, cy of these pictures [px], where the lens zooms; None stays
+                with the last one.
 
         Returns:
             RGB bytes of those pictures and the state after them.
@@ -246,7 +237,11 @@ class OfficialWorld:
             ValueError: If the shape is wrong or a pose is not rigid and finite.
         """
         expected = (state.batch_size, self.frames_per_step, 4, 4)
-        draft, following = self.stream.next_chunk(state, _exact_poses(poses, expected))
+        zoom = None
+        if intrinsics is not None:
+            shape = (*expected[:2], 4)
+            zoom = torch.tensor(check_lenses(intrinsics, shape, self.stream.screen.picture))
+        draft, following = self.stream.next_chunk(state, _exact_poses(poses, expected), zoom)
         shown, refined = self.stream.refine(draft, (state.seeds, state.steps), state.refined)
         pixels, decoder = self.stream.show(shown, state.decoder)
         return as_bytes(pixels), replace(following, decoder=decoder, refined=refined)
@@ -302,7 +297,7 @@ class OfficialWorld:
         clips = check_start(
             opening.images,
             opening.prompts,
-            opening.intrinsics,
+            opening.rays[:, 0].numpy() if opening.zooms else opening.intrinsics,
             opening.seeds,
             None,
             self.stream.screen.picture,
@@ -310,7 +305,8 @@ class OfficialWorld:
         return self.parts.first_latent(clips[:, 0])
 
     def _begin(self, first: Tensor, opening: Opening, origin: Tensor) -> OfficialState:
-        return self.stream.begin(first, opening.prompts, opening.rays, opening.seeds, origin)
+        rays = opening.rays[:, 0] if opening.zooms else opening.rays
+        return self.stream.begin(first, opening.prompts, rays, opening.seeds, origin)
 
 
 def _exact_poses(poses: np.ndarray, expected: tuple[int, ...]) -> Float[Tensor, "b f 4 4"]:

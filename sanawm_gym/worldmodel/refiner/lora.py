@@ -1,4 +1,4 @@
-"""Low-rank adapters: what is trained of a refiner too large to train whole.
+"""Low-rank adapters: what is trained of a refiner or a network too large to train whole.
 
 An adapted linear map is W x + (alpha / rank) U D x, with D (rank, in) drawn at random and U (out,
 rank) zero at first, so that training begins at the given weights. [Hu et al. 2021, arXiv
@@ -23,8 +23,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sanawm_gym.worldmodel.folder import read_config, write_json
-
-from .model import Refiner
 
 ADAPTER = "adapter"
 """Stem of the adapter's files."""
@@ -69,7 +67,7 @@ class LoraPair(nn.Module):
 
 
 class LoraAdapter(nn.Module):
-    """All pairs of a refiner.
+    """All pairs of a refiner, or of a network.
 
     Args:
         refiner: Whose layers are to be adapted; it is read, not changed.
@@ -79,12 +77,12 @@ class LoraAdapter(nn.Module):
         ValueError: If no layer has one of the names.
     """
 
-    def __init__(self, refiner: Refiner, config: LoraConfig) -> None:
+    def __init__(self, refiner: nn.Module, config: LoraConfig) -> None:
         super().__init__()
         self.config = config
         layers = dict(_targets(refiner, config.targets))
         if not layers:
-            raise ValueError(f"no layer of the refiner ends with one of {list(config.targets)}")
+            raise ValueError(f"no layer of its blocks ends with one of {list(config.targets)}")
         self.names = tuple(layers)
         self.pairs = nn.ModuleList(LoraPair(layer, config.rank) for layer in layers.values())
 
@@ -93,7 +91,7 @@ class LoraAdapter(nn.Module):
         """Weight of the pairs' output."""
         return self.config.alpha / self.config.rank
 
-    def attach(self, refiner: Refiner) -> list[RemovableHandle]:
+    def attach(self, refiner: nn.Module) -> list[RemovableHandle]:
         """Add the pairs' output to the refiner's layers until the handles are removed."""
         handles = []
         for name, pair in zip(self.names, self.pairs, strict=True):
@@ -108,7 +106,7 @@ class LoraAdapter(nn.Module):
         return handles
 
     @torch.no_grad()
-    def merge(self, refiner: Refiner) -> None:
+    def merge(self, refiner: nn.Module) -> None:
         """Put the pairs into the refiner's own weights; do not attach them as well."""
         for name, pair in zip(self.names, self.pairs, strict=True):
             layer = refiner.get_submodule(name)
@@ -131,7 +129,7 @@ class LoraAdapter(nn.Module):
         write_json(folder / f"{ADAPTER}.json", dataclasses.asdict(self.config))
 
 
-def load_adapter(folder: Path, refiner: Refiner) -> LoraAdapter:
+def load_adapter(folder: Path, refiner: nn.Module) -> LoraAdapter:
     """Adapter that :meth:`LoraAdapter.save` wrote.
 
     Raises:
@@ -158,8 +156,9 @@ def load_adapter(folder: Path, refiner: Refiner) -> LoraAdapter:
     return adapter
 
 
-def _targets(refiner: Refiner, ends: Iterable[str]) -> Iterable[tuple[str, nn.Linear]]:
+def _targets(refiner: nn.Module, ends: Iterable[str]) -> Iterable[tuple[str, nn.Linear]]:
     wanted = tuple(f".{end}" for end in ends)
-    for name, module in refiner.transformer_blocks.named_modules(prefix="transformer_blocks"):
+    blocks = "transformer_blocks" if hasattr(refiner, "transformer_blocks") else "blocks"
+    for name, module in refiner.get_submodule(blocks).named_modules(prefix=blocks):
         if isinstance(module, nn.Linear) and name.endswith(wanted):
             yield name, module

@@ -162,6 +162,31 @@ def test_a_stream_draws_step_by_step_what_a_clip_holds(stream_world: OfficialWor
     assert after.num_bytes == last.num_bytes and last.steps.tolist() == [2]
 
 
+def test_a_stream_zooms_and_is_guided_step_by_step_as_in_a_clip(
+    stream_world: OfficialWorld,
+) -> None:
+    sampling = dataclasses.replace(stream_world.sampling, guidance=2.0, negative_prompt=NEGATIVE)
+    world = OfficialWorld(stream_world.parts, sampling, stream_world.config)
+    poses, lenses = path_of(49), np.tile(LENS[:, None], (1, 49, 1))
+    lenses[..., :2] *= np.linspace(1.0, 1.4, 49)[:, None]
+    zoomed = dataclasses.replace(opening(), intrinsics=lenses)
+    whole = world.generate(zoomed, poses)
+    first, after = world.step(started(world, poses), poses[:, 1:25], lenses[:, 1:25])
+    second, last = world.step(after.select([0, 0]), np.repeat(poses[:, 25:], 2, axis=0),
+                              np.repeat(lenses[:, 25:], 2, axis=0))  # fmt: skip
+    drawn = np.concatenate([first, second[1:]], axis=1).astype(int)
+    assert np.abs(drawn - whole[:, 1:]).max() <= 1
+    assert last.null_network is not None and last.batch_size == 2
+    assert torch.equal(last.intrinsics[0], torch.tensor(lenses[0, -1]))
+    # Neither the lens nor the guidance is without effect.
+    for other in (world.generate(opening(), poses), stream_world.generate(zoomed, poses)):
+        assert np.abs(other.astype(int) - whole).max() > 4
+    with pytest.raises(ValueError, match="fields of view of 25 to 120 degrees; zoom less"):
+        world.step(after, poses[:, 25:], 9 * lenses[:, 25:])
+    with pytest.raises(ValueError, match=r"got shape \(1, 24, 4\), expected \(1, 49, 4\)"):
+        world.generate(dataclasses.replace(zoomed, intrinsics=lenses[:, 25:]), poses)
+
+
 def test_bfloat16_draws_about_the_same(folder: Path, stream_world: OfficialWorld) -> None:
     config = dataclasses.replace(stream_world.config, dtype="bfloat16")
     half = OfficialWorld.from_pretrained(folder / "streaming", config)
@@ -182,7 +207,7 @@ def test_rows_of_a_stream_can_be_forked_and_joined(stream_world: OfficialWorld) 
     assert np.abs(frames[0].astype(int) - frames[1]).max() > 8
     joined = type(after).concat([after.select([1]), after.select([0])])
     assert torch.equal(joined.latent, after.latent.flip(0))
-    with pytest.raises(ValueError, match="steps, expected equally many"):
+    with pytest.raises(ValueError, match="expected all of them or none to have begun"):
         type(after).concat([after, both])
 
 
