@@ -7,6 +7,9 @@
 | `chunk` | `Box(-1, 1, (k, 2))` | k decisions, controls for each |
 | `waypoints` | `Box(..., (k, 3))` | k decisions or fewer along x, y, yaw, steered at every frame |
 
+Where a decision is long (1.5 s in the released SANA-WM), controls and waypoints can be closer than
+that: `Chunk(length=6, decisions=1)`, `Waypoints(length=6, interval=0.25, driven=1)`.
+
 Whatever its kind, an action becomes a list of commands, one a decision. The controls of both worlds
 go through this file.
 
@@ -27,7 +30,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from sanawm_gym.vehicle import SPEED, KinematicBicycle, VehicleConfig
 
-from .commands import Command, Held, Tracked
+from .commands import Command, Held, Sequenced, Tracked
 from .spaces import action_space, check_actions, read_numbers
 from .tracking import PursuitConfig, pedals, plan_from
 
@@ -140,16 +143,26 @@ class Chunk:
     """Steer and pedals for each of several decisions, driven through without looking."""
 
     length: int = 4
-    """Decisions, >= 1; 4 are a second."""
+    """Controls, >= 1; at a decision each 4 are a second in the bundled world."""
+    decisions: int | None = None
+    """Decisions that the controls are spread over evenly, a divisor of `length`; None is one each.
+    The raw frames of a decision must divide evenly among its controls."""
 
     def __post_init__(self) -> None:
-        """Check the length."""
+        """Check both numbers."""
         _check_length("length", self.length, 1)
+        if self.decisions is not None:
+            _check_length("decisions", self.decisions, 1, self.length)
+            if self.length % self.decisions:
+                raise ValueError(
+                    f"action: got {self.length} controls for {self.decisions} decisions, expected "
+                    "equally many in each; make length a multiple of decisions"
+                )
 
     @property
     def num_decisions(self) -> int:
         """Decisions of a step."""
-        return self.length
+        return self.length if self.decisions is None else self.decisions
 
     def space(self, vehicle: VehicleConfig, seconds: float) -> spaces.Space[Any]:
         """Space of one car's actions; see the other kinds."""
@@ -162,7 +175,7 @@ class Chunk:
             ValueError: If the shape is wrong or a value is not a finite number.
         """
         shape = _batched((self.length, 2), num_rows)
-        array = read_numbers(actions, shape, "(steer, throttle/brake) of every decision")
+        array = read_numbers(actions, shape, "(steer, throttle/brake) one after the other")
         return np.asarray(np.clip(array, -1.0, 1.0).reshape(-1, self.length, 2))
 
     def commands(
@@ -173,7 +186,9 @@ class Chunk:
         seconds: float,
     ) -> list[Command]:
         """One command a decision; see the other kinds."""
-        return [Held(actions=actions[:, index]) for index in range(self.length)]
+        if self.decisions in (None, self.length):
+            return [Held(actions=actions[:, index]) for index in range(self.length)]
+        return [Sequenced(actions=part) for part in np.split(actions, self.num_decisions, axis=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,14 +204,24 @@ class Waypoints:
     driven: int | None = None
     """Decisions driven before the next action, from 1 to `length`; None drives them all. A planner
     that looks far ahead and plans anew every decision says 1."""
+    interval: float | None = None
+    """Time between two waypoints [s], > 0; None is a decision. With it `driven` has to be said."""
     pursuit: PursuitConfig = dataclasses.field(default_factory=PursuitConfig)
     """How the plan is followed."""
 
     def __post_init__(self) -> None:
-        """Check both numbers."""
+        """Check the numbers."""
         _check_length("length", self.length, 1)
         if self.driven is not None:
-            _check_length("driven", self.driven, 1, self.length)
+            limit = self.length if self.interval is None else math.inf
+            _check_length("driven", self.driven, 1, limit)
+        if self.interval is None:
+            return
+        if self.driven is None or not 0 < self.interval < math.inf:
+            raise ValueError(
+                f"action: got interval={self.interval} with driven={self.driven}, expected a time "
+                "above 0 s and a number of decisions; with waypoints every 0.25 s say driven=1"
+            )
 
     @property
     def num_decisions(self) -> int:
@@ -210,7 +235,8 @@ class Waypoints:
             vehicle: The car.
             seconds: Length of a decision [s].
         """
-        reach = vehicle.max_speed * seconds * np.arange(1, self.length + 1)
+        period = seconds if self.interval is None else self.interval
+        reach = vehicle.max_speed * period * np.arange(1, self.length + 1)
         high = np.stack([reach, reach, np.full(self.length, math.pi)], axis=1).astype(np.float32)
         return spaces.Box(-high, high, dtype=np.float32)
 
@@ -239,7 +265,7 @@ class Waypoints:
             vehicles: Their kinds.
             seconds: Length of a decision [s].
         """
-        plan = plan_from(states, actions, seconds)
+        plan = plan_from(states, actions, seconds if self.interval is None else self.interval)
         return [
             Tracked(plan=plan, time=index * seconds, pursuit=self.pursuit)
             for index in range(self.num_decisions)

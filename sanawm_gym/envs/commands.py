@@ -43,6 +43,42 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Sequenced:
+    """Controls that follow one another within the decision, for equal times."""
+
+    actions: Float[np.ndarray, "b m 2"]
+    """Steer and pedals, each in [-1, 1]."""
+
+    def select(self, rows: Sequence[int]) -> Sequenced:
+        """Cars by index."""
+        return Sequenced(actions=self.actions[list(rows)])
+
+    def drive(
+        self,
+        bicycle: KinematicBicycle,
+        before: Float64[np.ndarray, "b 6"],
+        num_frames: int,
+        fps: float,
+    ) -> Float64[np.ndarray, "b f 6"]:
+        """States at every raw frame of the decision.
+
+        Raises:
+            ValueError: If the controls cannot share the frames evenly.
+        """
+        count = self.actions.shape[1]
+        if num_frames % count:
+            raise ValueError(
+                f"action: got {count} controls for the {num_frames} raw frames of a decision, "
+                "expected a divisor of them; choose another length"
+            )
+        parts, now = [], before
+        for number in range(count):
+            parts.append(bicycle.advance(now, self.actions[:, number], num_frames // count, fps))
+            now = parts[-1][:, -1]
+        return np.concatenate(parts, axis=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Tracked:
     """A part of a plan, followed with new controls at every raw frame."""
 
@@ -74,5 +110,5 @@ class Tracked:
         return states
 
 
-Command = Held | Tracked
-"""Either."""
+Command = Held | Sequenced | Tracked
+"""Any of them."""

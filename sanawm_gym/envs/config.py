@@ -7,12 +7,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sanawm_gym.camera import CameraRig, Intrinsics
+from sanawm_gym.paths.envelope import ENVELOPES
 from sanawm_gym.vehicle import VehicleConfig
 
 from .actions import ActionKind, action_kind
@@ -22,6 +23,9 @@ from .reward import RewardConfig, RewardTerm, reward_config
 from .settings import Settings
 from .spaces import OBSERVATION_MODES
 
+if TYPE_CHECKING:
+    from sanawm_gym.worldmodel.official import OfficialConfig
+
 RENDER_MODES = ("rgb_array", "rgb_array_list", "human")
 
 
@@ -30,7 +34,13 @@ class DriveConfig(Settings):
     """A drive through a generated world."""
 
     world: str | os.PathLike[str] = "drive"
-    """World model: a bundled name, a folder or a hub id."""
+    """World model: a bundled name, a folder or a hub id, of this project or of released weights."""
+    release: OfficialConfig | None = None
+    """How released weights are loaded: size of the pictures, where their parts lie; its device,
+    dtype and refine are those of this config. None as released, and for other worlds."""
+    envelope: str | None = "auto"
+    """Which motion the world is known to draw well; steps that leave it say so in the info.
+    `walk`, `car`, None for any, or `auto`: `walk` for released weights, else None."""
     device: str = "cpu"
     """Torch device of the world model."""
     dtype: str = "auto"
@@ -39,6 +49,10 @@ class DriveConfig(Settings):
     """`auto`, `plain`, `fused` or `openvino` (extra `fast`): the form in which the world steps."""
     sampler_steps: int | None = None
     """Denoising steps a decision, at least 1; None takes the world's own schedule."""
+    guidance: float | None = None
+    """How far to go from what an empty prompt gives, through what the prompt gives and beyond, at
+    least 0; 3 makes the world obey a prompt that its start does not suggest. Takes a second pass of
+    the network a step; None takes the world's own, which is 1 and takes none."""
     refine: bool = False
     """Show what the world's refiner makes of the drawn pictures; costs time, see its card."""
     observation: str = "dict"
@@ -49,6 +63,9 @@ class DriveConfig(Settings):
     """`rgb_array` (newest picture), `rgb_array_list` (every raw frame), `human` (a window)."""
     frames_in_info: bool = False
     """Put the raw frames of every decision and their poses into the info."""
+    latency_in_info: bool = False
+    """Put the wall time that the world took for a step into the info, which then differs from run
+    to run."""
     start: Any = None
     """Where the drive begins: the id of a start context, an image file, a picture (uint8 array
     (h, w, 3)), a `StartContext`, or None for a bundled context drawn with the episode's seed; with
@@ -80,6 +97,9 @@ class DriveConfig(Settings):
         _check_choice("observation", self.observation, OBSERVATION_MODES)
         if self.render_mode is not None:
             _check_choice("render_mode", self.render_mode, RENDER_MODES)
+        _check_choice("envelope", self.envelope, (None, "auto", *ENVELOPES))
+        if self.release is not None:
+            _check_release(self.release)
         for name, kind in (("vehicle", VehicleConfig), ("rig", CameraRig)):
             value = getattr(self, name)
             if not isinstance(value, kind) and not (name == "rig" and value is None):
@@ -99,6 +119,8 @@ class DriveConfig(Settings):
                 f"sampler_steps: got {self.sampler_steps!r}, expected a whole number of at least "
                 "1; leave it out for the world's own schedule"
             )
+        if self.guidance is not None:
+            _check_number("guidance", self.guidance, at_least=0.0, hint="1 draws what is prompted")
         if not isinstance(self.refine, bool):
             raise ValueError(f"refine: got {self.refine!r}, expected True or False; give either")
         check_rules(self.action, self.reward, self.outcomes)
@@ -160,7 +182,18 @@ def check_rules(action: object, reward: object, outcomes: object) -> None:
         )
 
 
-def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
+def _check_release(release: object) -> None:
+    # Imported here: the reference world shares this file and needs no torch.
+    from sanawm_gym.worldmodel.official import OfficialConfig
+
+    if not isinstance(release, OfficialConfig):
+        raise ValueError(
+            f"release: got {release!r}, expected an OfficialConfig or None; build one with "
+            "OfficialConfig(...) of sanawm_gym.worldmodel.official"
+        )
+
+
+def _check_choice(name: str, value: object, known: Sequence[str | None]) -> None:
     if value not in known:
         raise ValueError(f"{name}: got {value!r}, expected one of {list(known)}; choose one")
 

@@ -8,11 +8,14 @@ Axes: b rows, g rows of equal rules, f raw frames of a decision, o outcomes.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, UInt8
 
+from sanawm_gym.paths.envelope import Envelope
 from sanawm_gym.vehicle import KinematicBicycle, X, Y
 from sanawm_gym.worldmodel import WorldModel
 from sanawm_gym.worldmodel.world_state import WorldState
@@ -22,31 +25,31 @@ from .config import DriveConfig
 from .decision import Decision
 from .drift import contrast_of, uncertainty_of
 from .info import DRIFT, HORIZON, WORLD_FAILURE
+from .known_motion import departures_of
 from .outcomes import OUTCOMES, reason
 from .reading import Reading
 from .reward import RewardConfig, reward_config
 from .start import Start, resolve_start
 from .state import DriveState, Episode, equal_rules, frame_poses
 from .transition import Transition
+from .worlds import Memory, World, latent_shape
+
+MemoryT = TypeVar("MemoryT", bound=Memory)
 
 
 class DriveCore:
     """Starts and advances drives in one world; holds no drive itself."""
 
-    def __init__(self, world: WorldModel) -> None:
-        """Keep the world model."""
+    def __init__(self, world: World, envelope: Envelope | None = None) -> None:
+        """Keep the world model, and what motion it is known to draw well."""
         self.world = world
+        self.envelope = envelope
         self.can_read = world.heads is not None
         heads = world.heads
         # What the numbers vary by over all roads; nothing where nothing is read.
         self._spread = np.zeros(0) if heads is None else heads.scale.double().cpu().numpy().copy()
         self.seconds_per_decision = world.frames_per_step / world.fps
-        cell = world.autoencoder.config.spatial_stride
-        self.latent_shape = (
-            world.autoencoder.config.latent_channels,
-            world.height // cell,
-            world.width // cell,
-        )
+        self.latent_shape = latent_shape(world)
 
     def start(
         self, configs: Sequence[DriveConfig], generators: Sequence[np.random.Generator]
@@ -111,7 +114,9 @@ class DriveCore:
                 bicycle, state.vehicle[rows], self.world.frames_per_step, self.world.fps
             )
         poses = frame_poses(state.episodes, paths)
-        frames, world = self.world.step(state.world, poses)
+        asked = time.perf_counter()
+        frames, world = self.step_world(state.world, poses)
+        latency_ms = 1000.0 * (time.perf_counter() - asked)
         steps = np.diff(np.concatenate([state.vehicle[:, None], paths], axis=1), axis=1)
         following = DriveState(
             world=world,
@@ -148,7 +153,26 @@ class DriveCore:
             terms=tuple(terms),
             termination_reasons=tuple(reason(row) for row in reached),
             truncation_reasons=truncations,
+            departures=self._departures(state, poses),
+            latency_ms=latency_ms,
         )
+
+    def _departures(
+        self, state: DriveState, poses: Float64[np.ndarray, "b f 4 4"]
+    ) -> tuple[str, ...] | None:
+        """Where the cars left the motion that the world knows."""
+        if self.envelope is None:
+            return None
+        before = frame_poses(state.episodes, state.vehicle[:, None])[:, 0]
+        return departures_of(before, poses, self.world.fps, self.envelope)
+
+    def step_world(
+        self, memory: MemoryT, poses: Float64[np.ndarray, "b f 4 4"]
+    ) -> tuple[UInt8[np.ndarray, "b f h w 3"], MemoryT]:
+        """Draw the next raw frames of all rows."""
+        world: Any = self.world
+        frames, following = world.step(memory, poses)
+        return frames, following
 
     def _judge(
         self,
@@ -203,10 +227,11 @@ class DriveCore:
             picture=following.camera if everyone else following.camera[rows],
         )
 
-    def _read(self, world: WorldState) -> Reading | None:
+    def _read(self, world: Memory) -> Reading | None:
         """What the world reads off its newest pictures, all rows together."""
-        if self.world.heads is None:
+        if not self.can_read:
             return None
+        assert isinstance(self.world, WorldModel) and isinstance(world, WorldState)
         perceived = self.world.perceive(world)
         return Reading(
             mean=perceived.mean.double().cpu().numpy(),
@@ -231,12 +256,12 @@ class DriveCore:
             num_decisions=math.ceil(config.horizon / self.seconds_per_decision - 1e-9),
         )
 
-    def _start_world(self, starts: Sequence[Start], seeds: Sequence[int]) -> WorldState:
+    def _start_world(self, starts: Sequence[Start], seeds: Sequence[int]) -> Memory:
         """Begin all rows, those with clips of one length together, and put them back in order."""
         by_length: dict[int, list[int]] = {}
         for row, start in enumerate(starts):
             by_length.setdefault(len(start.frames), []).append(row)
-        parts = [
+        parts: list[Any] = [
             self.world.start(
                 np.stack([starts[row].frames for row in rows]),
                 prompts=[starts[row].prompt for row in rows],
@@ -247,12 +272,13 @@ class DriveCore:
             for rows in by_length.values()
         ]
         if len(parts) == 1:
-            return parts[0]
+            return cast(Memory, parts[0])
         order = [row for rows in by_length.values() for row in rows]
-        return WorldState.concat(parts).select([order.index(row) for row in range(len(starts))])
+        joined: Memory = type(parts[0]).concat(parts)
+        return joined.select([order.index(row) for row in range(len(starts))])
 
 
-def _spread_of(world: WorldState) -> Float64[np.ndarray, " b"]:
+def _spread_of(world: Memory) -> Float64[np.ndarray, " b"]:
     """Standard deviation of every row's newest latent frame; not finite where that is not."""
     return np.asarray(world.latent.float().flatten(1).std(dim=1).double().cpu().numpy())
 

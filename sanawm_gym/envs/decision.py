@@ -28,6 +28,11 @@ class Decision:
     """One of `outcomes.OUTCOMES` where a row's task ended by it; empty elsewhere."""
     truncation_reasons: tuple[str, ...]
     """Why a row was cut short; empty where it was not."""
+    departures: tuple[str, ...] | None = None
+    """Where every row left the motion that the world is known to draw well; None where nobody
+    looked."""
+    latency_ms: float = 0.0
+    """Wall time that the world took for all rows."""
 
     @property
     def ended(self) -> list[bool]:
@@ -53,6 +58,7 @@ def joined(parts: Sequence[tuple[Sequence[int], Decision]], rows: Sequence[int])
     rewards = np.zeros(len(rows))
     terms: list[dict[str, float]] = [{} for _ in rows]
     last: list[tuple[str, str]] = [("", "")] * len(rows)
+    left: list[dict[str, None]] = [{} for _ in rows]
     for moved, decision in parts:
         for place, row in enumerate(rows):
             if row not in moved:
@@ -65,6 +71,8 @@ def joined(parts: Sequence[tuple[Sequence[int], Decision]], rows: Sequence[int])
             rewards[place] += decision.rewards[index]
             for name, value in decision.terms[index].items():
                 terms[place][name] = terms[place].get(name, 0.0) + value
+            if decision.departures is not None and decision.departures[index]:
+                left[place][decision.departures[index]] = None
             last[place] = (
                 decision.termination_reasons[index],
                 decision.truncation_reasons[index],
@@ -76,4 +84,8 @@ def joined(parts: Sequence[tuple[Sequence[int], Decision]], rows: Sequence[int])
         terms=tuple(terms),
         termination_reasons=tuple(termination for termination, _ in last),
         truncation_reasons=tuple(truncation for _, truncation in last),
+        departures=None
+        if parts[0][1].departures is None
+        else tuple("; ".join(lines) for lines in left),
+        latency_ms=sum(decision.latency_ms for _, decision in parts),
     )

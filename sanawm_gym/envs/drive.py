@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, SupportsFloat
+from typing import Any
 
-import gymnasium as gym
-import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from .actions import action_kind
-from .config import RENDER_MODES, DriveConfig
+from .config import DriveConfig
+from .scalar import ScalarEnv
 from .snapshot import DriveSnapshot
-from .spaces import FPS, Observation
 from .vector import SanaWMDriveVectorEnv
 
 
-class SanaWMDriveEnv(gym.Env[Any, Any]):
+class SanaWMDriveEnv(ScalarEnv[DriveConfig, DriveSnapshot]):
     """A car in a world that a video model draws, one decision every quarter of a second.
 
     ## Description
@@ -79,6 +76,8 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
     | key | meaning |
     |---|---|
     | `time`, `distance` | since the reset [s], [m] |
+    | `raw_frame` | index of the observed picture among the raw frames, 0 at the start |
+    | `decision_seconds` | length of a decision [s] |
     | `position`, `yaw` | of the rear axle in the episode's world frame [m], [rad] |
     | `world_from_camera` | pose of the observed picture, OpenCV axes, (4, 4) [m] |
     | `intrinsics` | fx, fy, cx, cy of the observed picture [px] |
@@ -89,6 +88,8 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
     | `perceived` | what a world with heads reads off the observed picture: mean and deviation of |
     |   | every one of `worldmodel.heads.QUANTITIES`; absent in worlds without heads |
     | `frames`, `frame_poses` | raw frames of the step, with `frames_in_info=True` |
+    | `latency_ms` | wall time of the world's step, with `latency_in_info=True` |
+    | `departures` | where the step left the motion that the world knows; only with `envelope` |
     | `start`, `prompt`, `world_seed` | after a reset only |
 
     ## Rendering
@@ -112,105 +113,8 @@ class SanaWMDriveEnv(gym.Env[Any, Any]):
         ValueError: If a setting is unknown or impossible.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": list(RENDER_MODES),
-        "render_fps": int(FPS),
-    }
-
     def __init__(self, config: DriveConfig | None = None, **kwargs: Any) -> None:
         """Load the world; see the class."""
-        self._vector = SanaWMDriveVectorEnv(
-            1,
-            DriveConfig.from_kwargs(config, kwargs),
-            autoreset_mode=AutoresetMode.DISABLED,
+        super().__init__(
+            SanaWMDriveVectorEnv(1, config, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
         )
-        self.observation_space = self._vector.single_observation_space
-        self.action_space = self._vector.single_action_space
-        self._actions = action_kind(self.config.action)
-        self._follow()
-
-    @property
-    def config(self) -> DriveConfig:
-        """Settings in force."""
-        return self._vector.config
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode.
-
-        Args:
-            seed: Draws start and world; None goes on drawing.
-            options: Fields of `DriveConfig` for this episode.
-
-        Raises:
-            ValueError: If an option is impossible; the episode in progress then goes on.
-        """
-        observations, infos = self._vector.reset_rows(seed=[seed], options=options)
-        super().reset(seed=seed)
-        self._follow()
-        return _first(observations), infos[0]
-
-    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Take an action: one decision (0.25 s in the bundled world), or a chunk of them.
-
-        Raises:
-            ValueError: If the action has the wrong shape or is not finite.
-            ResetNeeded: Before the first reset and after the end of an episode.
-        """
-        observations, rewards, terminated, truncated, infos = self._vector.step_rows(
-            self._actions.read(action, None)
-        )
-        return (
-            _first(observations),
-            float(rewards[0]),
-            bool(terminated[0]),
-            bool(truncated[0]),
-            infos[0],
-        )
-
-    def render(self) -> Any:
-        """The newest picture, every raw frame since the last call, or None (see the class)."""
-        rendered = self._vector.render()
-        return None if rendered is None else rendered[0]
-
-    def close(self) -> None:
-        """Close the window; the weights stay loaded for other environments."""
-        self._vector.close()
-
-    def snapshot(self) -> DriveSnapshot:
-        """The drive and the random numbers to come, as a value.
-
-        Raises:
-            ResetNeeded: Before the first reset.
-        """
-        return self._vector.snapshot()
-
-    def restore(self, snapshot: DriveSnapshot) -> tuple[Observation, dict[str, Any]]:
-        """Go back to a snapshot; what follows equals byte for byte what followed it before.
-
-        Returns:
-            Observation and info at that moment, like `reset`.
-
-        Raises:
-            ValueError: If it is not a snapshot of one row of this world.
-        """
-        observations, infos = self._vector.restore_rows(snapshot)
-        return _first(observations), infos[0]
-
-    def fork(self, n: int) -> SanaWMDriveVectorEnv:
-        """A vector environment of n copies of this drive; see `SanaWMDriveVectorEnv.fork`."""
-        return self._vector.fork(n)
-
-    def _follow(self) -> None:
-        """Show the settings of the batched environment as Gymnasium wants to see them."""
-        self.render_mode = self._vector.render_mode
-        self.metadata = {  # type: ignore[misc]
-            key: value for key, value in self._vector.metadata.items() if key != "autoreset_mode"
-        }
-
-
-def _first(observations: Observation) -> Observation:
-    if isinstance(observations, np.ndarray):
-        return np.asarray(observations[0])
-    return {name: values[0] for name, values in observations.items()}

@@ -1,6 +1,6 @@
 """The info dictionary, the same for the generated and for the reference world.
 
-It holds no wall-clock values: equal seeds and actions give equal infos.
+It holds no wall-clock values unless asked to: equal seeds and actions give equal infos.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ DRIFT = "drift"
 def step_info(
     *,
     time: float,
+    raw_frame: int,
+    decision_seconds: float,
     distance: float,
     vehicle_state: Float64[np.ndarray, " 6"],
     world_from_camera: Float64[np.ndarray, "4 4"],
@@ -35,11 +37,16 @@ def step_info(
     perceived: Mapping[str, Mapping[str, float]] | None = None,
     frames: UInt8[np.ndarray, "f h w 3"] | None = None,
     frame_poses: Float64[np.ndarray, "f 4 4"] | None = None,
+    departures: str | None = None,
+    latency_ms: float | None = None,
 ) -> dict[str, Any]:
     """Info of one car after a reset or a step.
 
     Args:
         time: Time in the episode [s].
+        raw_frame: Index of the observed picture among the raw frames of the episode; 0 is the
+            picture it began with.
+        decision_seconds: Time that one decision spans [s].
         distance: Way driven in the episode [m].
         vehicle_state: x, y [m], yaw [rad], speed, wheel angle, acceleration.
         world_from_camera: Pose of the observed picture [m].
@@ -51,12 +58,17 @@ def step_info(
         perceived: Mean and deviation of what a world with heads reads off the observed picture.
         frames: Raw frames of the step, where asked for.
         frame_poses: `world_from_camera` of those frames [m].
+        departures: Where the motion left what the world is known to draw well; None where nobody
+            looked.
+        latency_ms: Wall time the world took for the step, where asked for.
 
     Returns:
         A fresh dictionary of fresh arrays.
     """
     info: dict[str, Any] = {
         "time": float(time),
+        "raw_frame": int(raw_frame),
+        "decision_seconds": float(decision_seconds),
         "distance": float(distance),
         "position": np.array(vehicle_state[[X, Y]]),
         "yaw": float(vehicle_state[YAW]),
@@ -72,6 +84,10 @@ def step_info(
     if frames is not None and frame_poses is not None:
         info["frames"] = np.array(frames)
         info["frame_poses"] = np.array(frame_poses)
+    if departures is not None:
+        info["departures"] = departures
+    if latency_ms is not None:
+        info["latency_ms"] = float(latency_ms)
     return info
 
 

@@ -1,12 +1,7 @@
-"""A fixed number of drives with their settings and random generators, under one world model.
-
-The bookkeeping between the Gymnasium protocol (`vector.py`) and the task (`core.py`): which row
-begins how, what a row observes and reports, and how all of it is kept and brought back.
-"""
+"""A fixed number of drives under one world model: how a row begins, observes and reports."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -15,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
-from gymnasium.utils import seeding
 
 from sanawm_gym.vehicle import KinematicBicycle
 
@@ -25,16 +18,21 @@ from .commands import Command
 from .config import EPISODE_FIELDS, DriveConfig, split_options
 from .core import DriveCore
 from .decision import Decision
+from .episode_rows import EpisodeRows
 from .info import reset_info, step_info
+from .known_motion import known_motion, say_that_it_left
 from .reward import AUTO, reward_config
 from .snapshot import DriveSnapshot
 from .spaces import LATENT_BOUND, Observation, ego_observation, observation_space
 from .state import DriveState, equal_rules
-from .worlds import shared_world
+from .worlds import world_to_drive
 
 
-class DriveRows:
-    """Drives by row. Every method either works or leaves all as it was."""
+class DriveRows(EpisodeRows[DriveConfig, DriveState, DriveSnapshot]):
+    """Drives by row; see `EpisodeRows`."""
+
+    config_type = DriveConfig
+    snapshot_type = DriveSnapshot
 
     def __init__(self, config: DriveConfig, num_rows: int, max_steps: int | None) -> None:
         """Load the world; no drive begins yet.
@@ -48,34 +46,15 @@ class DriveRows:
             ValueError: If the world, device, dtype or observation mode is unknown, or the reward
                 needs a world that reads its pictures.
         """
-        self.config = config
-        self.num_rows = num_rows
-        self.max_steps = max_steps
-        self.core = _core_of(config)
+        super().__init__(config, num_rows, max_steps)
+        self.core: DriveCore = _core_of(config)
         reward_config(config.reward, self.core.can_read)
         if config.reward == AUTO and not self.core.can_read:
             _say_that_nobody_looks(os.fspath(config.world))
         self.space = _space_of(config, self.core)
         self.actions = action_kind(config.action)
         self.action_space = self.actions.space(config.vehicle, self.core.seconds_per_decision)
-        self.done = np.zeros(num_rows, dtype=np.bool_)
-        self._generators: list[np.random.Generator | None] = [None] * num_rows
-        self._state: DriveState | None = None
-
-    @property
-    def state(self) -> DriveState:
-        """Drives in progress.
-
-        Raises:
-            ResetNeeded: Before the first reset.
-        """
-        if self._state is None:
-            raise ResetNeeded("got no episode yet, expected a reset first; call reset()")
-        return self._state
-
-    def check_started(self) -> None:
-        """Raise `ResetNeeded` before the first reset."""
-        _ = self.state
+        self.num_decisions = self.actions.num_decisions
 
     def begin(
         self,
@@ -115,14 +94,17 @@ class DriveRows:
         for config in configs:
             self._check_space(_space_of(config, core))
             self._check_actions(config)
-        # Drawn from copies: a start that fails must not have used up random numbers.
-        generators = [self._generator(row, seeds[row] if seeds else None) for row in rows]
-        begun = core.start(configs, generators)
-        self._state = self._merged(begun, rows)
+        generators = self._drawn_from(rows, seeds)
+        self._put(core.start(configs, generators), rows, generators)
         self.config, self.core = base, core
-        self.done[list(rows)] = False
-        for row, generator in zip(rows, generators, strict=True):
-            self._generators[row] = generator
+
+    def read(self, action: Any) -> Any:
+        """Check the action of a single car, and give it a batch axis.
+
+        Raises:
+            ValueError: If it does not fit its space.
+        """
+        return self.actions.read(action, None)
 
     def commands(self, actions: Any) -> list[Command]:
         """What the actions of all rows make their cars do, one command a decision.
@@ -136,20 +118,6 @@ class DriveRows:
         return self.actions.commands(
             checked, state.vehicle, vehicles, self.core.seconds_per_decision
         )
-
-    def advance(self, rows: Sequence[int], command: Command) -> Decision:
-        """Drive some rows for one decision; the others stand still.
-
-        Args:
-            rows: Which ones, ascending.
-            command: How every row of the batch is driven.
-        """
-        everyone = len(rows) == self.num_rows
-        before = self.state if everyone else self.state.select(rows)
-        driven = command if everyone else command.select(rows)
-        after, decision = self.core.advance(before, driven)
-        self._state = self._merged(after, rows)
-        return decision
 
     def observe(self) -> Observation:
         """Observations of all rows, as fresh arrays."""
@@ -177,6 +145,8 @@ class DriveRows:
         episode = state.episode
         common: dict[str, Any] = {
             "time": state.decisions * self.core.seconds_per_decision,
+            "raw_frame": state.decisions * self.core.world.frames_per_step,
+            "decision_seconds": self.core.seconds_per_decision,
             "distance": state.distance,
             "vehicle_state": state.vehicle,
             "intrinsics": np.array(episode.intrinsics),
@@ -188,6 +158,7 @@ class DriveRows:
                 **common,
                 world_from_camera=state.world_from_camera,
                 reward_terms=episode.reward.blank(),
+                departures=None if self.core.envelope is None else "",
             ) | reset_info(
                 start=episode.start, prompt=episode.prompt, world_seed=episode.world_seed
             )
@@ -200,59 +171,23 @@ class DriveRows:
             truncation_reason=decision.truncation_reasons[index],
             frames=decision.frames[index] if wanted else None,
             frame_poses=decision.poses[index] if wanted else None,
+            departures=None if decision.departures is None else decision.departures[index],
+            latency_ms=decision.latency_ms if self.config.latency_in_info else None,
         )
 
-    def snapshot(self) -> DriveSnapshot:
-        """All drives and the random numbers to come, as a value."""
-        states = [dict(g.bit_generator.state) for g in self._generators if g is not None]
-        return DriveSnapshot(
-            state=self.state, generators=tuple(copy.deepcopy(states)), done=self.done.copy()
-        )
-
-    def restore(self, snapshot: DriveSnapshot) -> None:
-        """Go back to a snapshot.
-
-        Raises:
-            ValueError: If it is none, or has another number of rows or another picture size.
-        """
-        if not isinstance(snapshot, DriveSnapshot):
-            raise ValueError(
-                f"snapshot: got a {type(snapshot).__name__}, expected what snapshot() returned"
-            )
-        height, width = self.core.world.height, self.core.world.width
-        expected = (self.num_rows, height, width, 3)
-        if snapshot.state.camera.shape != expected:
-            raise ValueError(
-                f"snapshot: got pictures {snapshot.state.camera.shape}, expected {expected}; fit "
-                "the rows with snapshot.select([...]), and restore it in its own world"
-            )
-        for row, state in enumerate(snapshot.generators):
-            generator, _ = seeding.np_random(0)
-            generator.bit_generator.state = copy.deepcopy(state)
-            self._generators[row] = generator
-        self._state = snapshot.state
-        self.done = snapshot.done.copy()
-
-    def _merged(self, fresh: DriveState, rows: Sequence[int]) -> DriveState:
-        """Current drives with some rows replaced."""
-        if len(rows) == self.num_rows:
-            return fresh
-        kept = [row for row in range(self.num_rows) if row not in set(rows)]
-        order = [*kept, *rows]
-        joined = DriveState.concat([self.state.select(kept), fresh])
-        return joined.select([order.index(row) for row in range(self.num_rows)])
-
-    def _generator(self, row: int, seed: int | None) -> np.random.Generator:
-        current = self._generators[row]
-        if seed is None and current is not None:
-            return copy.deepcopy(current)
-        return seeding.np_random(seed)[0]
+    def _follow(
+        self, state: DriveState, command: Command, rows: Sequence[int]
+    ) -> tuple[DriveState, Decision]:
+        everyone = len(rows) == self.num_rows
+        after, decision = self.core.advance(state, command if everyone else command.select(rows))
+        envelope, left = self.core.envelope, next(filter(None, decision.departures or ()), None)
+        if envelope is not None and left is not None:
+            say_that_it_left(os.fspath(self.config.world), envelope.name, left)
+        return after, decision
 
     def _limited(self, config: DriveConfig, core: DriveCore) -> DriveConfig:
-        if self.max_steps is None:
-            return config
-        limit = self.max_steps * core.seconds_per_decision * self.actions.num_decisions
-        return config.replace({"horizon": min(config.horizon, limit)})
+        limited = self._limit(config.horizon, core.seconds_per_decision)
+        return config.replace({"horizon": limited})
 
     def _check_actions(self, config: DriveConfig) -> None:
         """Refuse options that would change the kind of action."""
@@ -293,16 +228,17 @@ def _within(inner: spaces.Space[Any], outer: spaces.Space[Any]) -> bool:
 
 
 def _core_of(config: DriveConfig) -> DriveCore:
-    return DriveCore(
-        shared_world(
-            config.world,
-            device=config.device,
-            dtype=config.dtype,
-            sampler_steps=config.sampler_steps,
-            refine=config.refine,
-            backend=config.backend,
-        )
+    world = world_to_drive(
+        config.world,
+        release=config.release,
+        device=config.device,
+        dtype=config.dtype,
+        sampler_steps=config.sampler_steps,
+        guidance=config.guidance,
+        refine=config.refine,
+        backend=config.backend,
     )
+    return DriveCore(world, known_motion(config.envelope, world))
 
 
 def _space_of(config: DriveConfig, core: DriveCore) -> spaces.Space[Any]:

@@ -5,25 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool
 
+from .row_state import RowState
 from .state import DriveState
-
-
-@runtime_checkable
-class RowState(Protocol):
-    """What a snapshot keeps of the rows: a value from which rows can be taken."""
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-
-    def select(self, rows: Sequence[int]) -> Any:
-        """Rows by index, in any order and repeated at will."""
-
 
 StateT = TypeVar("StateT", bound=RowState)
 SnapshotT = TypeVar("SnapshotT", bound="Snapshot[Any]")

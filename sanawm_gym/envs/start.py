@@ -31,6 +31,7 @@ from sanawm_gym.worldmodel.contexts import (
     load_context,
     matching_contexts,
 )
+from sanawm_gym.worldmodel.official.layout import is_release
 
 from .config import DriveConfig
 
@@ -99,7 +100,7 @@ def resolve_start(
 def _find(config: DriveConfig, rng: np.random.Generator) -> StartContext:
     start, world = config.start, os.fspath(config.world)
     if start is None:
-        known = list_contexts(world)
+        known = _contexts(world)
         if not known:
             raise ValueError(
                 f"start: got None, but world {world!r} has no start contexts; expected "
@@ -114,7 +115,7 @@ def _find(config: DriveConfig, rng: np.random.Generator) -> StartContext:
     elif isinstance(start, np.ndarray):
         return _picture_context("array", start, config.intrinsics)
     elif isinstance(start, (str, os.PathLike)):
-        name, known = os.fspath(start), list_contexts(world)
+        name, known = os.fspath(start), _contexts(world)
         if name not in known:
             return _picture_context(name, _read_image(name, known), config.intrinsics)
         context = _context(name, world)
@@ -128,6 +129,11 @@ def _find(config: DriveConfig, rng: np.random.Generator) -> StartContext:
     height, width = context.frames.shape[1:3]
     lens = _read_intrinsics(config.intrinsics, width, height)
     return dataclasses.replace(context, intrinsics=lens)
+
+
+def _contexts(world: str) -> list[str]:
+    """Names of a world's start contexts; released weights bring none."""
+    return [] if is_release(world) else list_contexts(world)
 
 
 @lru_cache(maxsize=256)

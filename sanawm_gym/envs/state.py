@@ -1,11 +1,6 @@
-"""Drives in progress as a value.
+"""Drives in progress as a value; see `RowState`.
 
-Nothing in a `DriveState` is ever changed in place: starting makes one, advancing maps one to
-another. Snapshots are states that were kept, forks are states with a row repeated, and an autoreset
-is a row put in another's place.
-
-Axes: b rows, f raw frames of a decision, h and w of the picture, c channels of a latent, o
-outcomes.
+Axes: b rows, f raw frames of a decision, o outcomes.
 """
 
 from __future__ import annotations
@@ -14,17 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float64, Int64
 
 from sanawm_gym.camera import CameraRig, camera_poses
 from sanawm_gym.geometry import planar_pose
 from sanawm_gym.vehicle import YAW, VehicleConfig, X, Y
-from sanawm_gym.worldmodel.world_state import WorldState
 
 from .drift import DriftConfig
 from .outcomes import OutcomeConfig
 from .reading import Reading
 from .reward import RewardConfig
+from .row_state import RowState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,65 +56,19 @@ class Episode:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DriveState:
+class DriveState(RowState):
     """Drives in progress; nothing in it is ever changed in place."""
 
-    world: WorldState
-    """What the world model remembers."""
     episodes: tuple[Episode, ...]
     """Constants of every row."""
     vehicle: Float64[np.ndarray, "b 6"]
     """State of every car."""
-    camera: UInt8[np.ndarray, "b h w 3"]
-    """Newest raw frame."""
-    decisions: Int64[np.ndarray, " b"]
-    """Decisions made since the reset."""
-    distance: Float64[np.ndarray, " b"]
-    """Way driven since the reset [m]."""
     reading: Reading | None
     """What the world reads off the newest pictures; None in worlds without heads."""
     counts: Int64[np.ndarray, "b o"]
     """Decisions in a row at which every outcome was read."""
     drift: Float64[np.ndarray, " b"]
     """Smoothed drift scores."""
-
-    @property
-    def num_rows(self) -> int:
-        """Number of drives."""
-        return len(self.episodes)
-
-    def select(self, rows: Sequence[int]) -> DriveState:
-        """Drives by index, in any order; a repeated index forks a drive."""
-        index = [int(row) for row in rows]
-        return DriveState(
-            world=self.world.select(index),
-            episodes=tuple(self.episodes[row] for row in index),
-            vehicle=self.vehicle[index],
-            camera=self.camera[index],
-            decisions=self.decisions[index],
-            distance=self.distance[index],
-            reading=None if self.reading is None else self.reading.select(index),
-            counts=self.counts[index],
-            drift=self.drift[index],
-        )
-
-    @classmethod
-    def concat(cls, states: Sequence[DriveState]) -> DriveState:
-        """Drives side by side."""
-        if len(states) == 1:
-            return states[0]
-        readings = [state.reading for state in states if state.reading is not None]
-        return cls(
-            world=WorldState.concat([state.world for state in states]),
-            episodes=tuple(episode for state in states for episode in state.episodes),
-            vehicle=np.concatenate([state.vehicle for state in states]),
-            camera=np.concatenate([state.camera for state in states]),
-            decisions=np.concatenate([state.decisions for state in states]),
-            distance=np.concatenate([state.distance for state in states]),
-            reading=Reading.concat(readings) if readings else None,
-            counts=np.concatenate([state.counts for state in states]),
-            drift=np.concatenate([state.drift for state in states]),
-        )
 
     def select_row(self, row: int) -> DriveRow:
         """One drive without what its world remembers."""
@@ -131,10 +80,6 @@ class DriveState:
             drift=float(self.drift[row]),
             perceived=None if self.reading is None else self.reading.row(row),
         )
-
-    def latent(self) -> Float32[np.ndarray, "b c h w"]:
-        """Newest latent frame of every row."""
-        return np.array(self.world.latent.float().cpu().numpy())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,10 +1,9 @@
-"""A tiny world of random weights, saved and loaded like a real one, and pictures to begin from."""
+"""Environments in the tiny world, and heads of it that read what a test wants."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,49 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 import sanawm_gym  # noqa: F401  (registers the ids)
-from sanawm_gym.camera import CameraRig, Intrinsics, camera_poses
-from sanawm_gym.geometry import planar_pose, relative_poses
-from sanawm_gym.worldmodel import SanaWM, SanaWMConfig, VideoAutoencoder, WorldModel
-from sanawm_gym.worldmodel.autoencoder import VideoAutoencoderConfig
-from sanawm_gym.worldmodel.contexts import (
-    StartContext,
-    list_contexts,
-    load_context,
-    save_contexts,
-)
+from sanawm_gym.worldmodel import WorldModel
+from sanawm_gym.worldmodel.contexts import list_contexts, load_context, save_contexts
 from sanawm_gym.worldmodel.heads import NUM_NUMBERS, QUANTITIES, Heads, HeadsConfig, fingerprint
-from sanawm_gym.worldmodel.text import CaptionEncoder, CaptionEncoderConfig
-from sanawm_gym.worldmodel.world import WorldConfig
-
-WIDTH, HEIGHT = 64, 40
-CAPTION = "a dry road at noon"
-
-
-def start_context(name: str, num_frames: int, seed: int) -> StartContext:
-    """A clip of noise, seen from a car that goes straight at 6 m/s."""
-    rng = np.random.default_rng(seed)
-    frames = rng.integers(0, 256, (num_frames, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    rig = CameraRig(z=1.3, pitch_deg=4.0)
-    path = camera_poses(planar_pose(np.arange(num_frames) * 6.0 / 16.0, 0.0, 0.0), rig)
-    return StartContext(
-        name=name,
-        frames=frames,
-        poses=relative_poses(path),
-        intrinsics=Intrinsics.from_fov(80.0, WIDTH, HEIGHT),
-        caption=CAPTION,
-        speed=6.0,
-        steer=0.02,
-        camera_height=1.3,
-    )
-
-
-def random_weights(module: torch.nn.Module) -> None:
-    """Leave no layer at zero: whatever the network is told must reach the picture."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in module.parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        parameter.data += 0.05 * noise / max(1.0, parameter[0].numel() ** 0.5 / 8)
-
 
 FREE_ROAD = {
     "lane_offset": (0.0, 0.1), "heading_error": (0.0, 0.01), "curvature_ahead": (0.0, 0.001),
@@ -79,54 +38,6 @@ def read_always(heads: Heads, readings: dict[str, tuple[float, float]]) -> None:
             heads.offset[column], heads.temperature[column] = mean, deviation
         else:
             heads.bias[column - NUM_NUMBERS] = math.log(mean / (1 - mean))
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of a world of a few thousand random weights with three start contexts."""
-    torch.manual_seed(0)
-    network = SanaWM(
-        SanaWMConfig(
-            in_channels=4,
-            num_layers=2,
-            hidden_size=32,
-            num_attention_heads=2,
-            caption_channels=16,
-            text_length=8,
-            temporal_stride=4,
-            plucker_channels=24,
-            softmax_every_n=2,
-            chunk_size=1,
-            chunk_split="uniform",
-            num_cached_chunks=3,
-            sink=False,
-            camera_unit_m=10.0,
-            plucker_first_group="repeat",
-            warp_condition=True,
-            prediction="x_0",
-        )
-    )
-    autoencoder = VideoAutoencoder(
-        VideoAutoencoderConfig(
-            latent_channels=4, fine_channels=16, coarse_channels=16, fine_blocks=1, coarse_blocks=1
-        )
-    )
-    text = CaptionEncoder(
-        CaptionEncoderConfig(
-            vocabulary=tuple(sorted({*CAPTION.split(), "wet", "night"})),
-            channels=16,
-            num_heads=2,
-            max_tokens=8,
-        )
-    )
-    for module in (network, autoencoder, text):
-        random_weights(module)
-    folder = tmp_path_factory.mktemp("world")
-    model = WorldModel(WorldConfig(width=WIDTH, height=HEIGHT), network, autoencoder, text)
-    model.save_pretrained(folder)
-    clips = [start_context(f"road-{i}", length, i) for i, length in enumerate((5, 5, 9))]
-    save_contexts(clips, folder, fps=16.0)
-    return str(folder)
 
 
 @pytest.fixture(scope="session")
@@ -187,14 +98,3 @@ def make_vec(world: str) -> Callable[..., gym.vector.VectorEnv[Any, Any, Any]]:
 def actions() -> NDArray[np.float32]:
     """Forty actions of a lively driver."""
     return np.random.default_rng(5).uniform(-1, 1, (40, 2)).astype(np.float32)
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    """An image file of another size than the world's."""
-    from PIL import Image
-
-    path = tmp_path / "street.png"
-    pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path

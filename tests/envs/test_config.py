@@ -24,6 +24,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"horizon": float("nan")}, r"horizon: got nan, expected a finite number"),
     ({"speed": -1.0}, r"speed: got -1.0, expected a finite number of at least 0"),
     ({"sampler_steps": 0}, r"sampler_steps: got 0, expected a whole number"),
+    ({"guidance": -1.0}, r"guidance: got -1.0, expected a finite number of at least 0"),
     ({"reward": "points"}, r"reward: got 'points', expected one of \['auto', 'carl'"),
     ({"reward": "carl"}, r"reward: got 'carl', which reads the road, in a world without heads"),
     ({"world": "atlantis"}, r"atlantis"),
@@ -161,10 +162,13 @@ def test_episode_fields_are_fields() -> None:
     assert set(DriveConfig.__dataclass_fields__) >= EPISODE_FIELDS
 
 
-def test_more_sampler_steps_draw_other_pictures(make: Make) -> None:
+@pytest.mark.parametrize("setting", [{"sampler_steps": 3}, {"guidance": 2.5}])
+def test_more_sampler_steps_and_guidance_draw_other_pictures(
+    make: Make, setting: dict[str, Any]
+) -> None:
     drawn = []
-    for steps in (None, 3):
-        env: gym.Env[Any, Any] = make(sampler_steps=steps)
+    for given in ({}, setting):
+        env: gym.Env[Any, Any] = make(**given)
         env.reset(seed=0)
         drawn.append(env.step(np.zeros(2, np.float32))[0]["camera"])
     assert (drawn[0] != drawn[1]).any()

@@ -14,8 +14,7 @@ from sanawm_gym.envs.start import Start, resolve_start
 from sanawm_gym.vehicle import SPEED, STEER, VehicleConfig
 from sanawm_gym.worldmodel.contexts import load_context, save_contexts
 from sanawm_gym.worldmodel.source import find_world
-
-from .conftest import CAPTION, HEIGHT, WIDTH, start_context
+from tests.conftest import CAPTION, HEIGHT, WIDTH, start_context
 
 
 def resolve(world: str, seed: int = 0, **kwargs: Any) -> Start:

@@ -34,6 +34,10 @@ class ExploreConfig(Settings):
     """`auto`, `plain`, `fused` or `openvino` (extra `fast`): the form in which the world steps."""
     sampler_steps: int | None = None
     """Denoising steps a decision, at least 1; None takes the world's own schedule."""
+    guidance: float | None = None
+    """How far to go from what an empty prompt gives, through what the prompt gives and beyond, at
+    least 0; 3 makes the world obey a prompt that its start does not suggest. Takes a second pass of
+    the network a step; None takes the world's own, which is 1 and takes none."""
     refine: bool = False
     """Show what the world's refiner makes of the drawn pictures; costs time, see its card."""
     observation: str = "dict"
@@ -94,6 +98,7 @@ class ExploreConfig(Settings):
         return DriveConfig(
             world=self.world,
             sampler_steps=self.sampler_steps,
+            guidance=self.guidance,
             refine=self.refine,
             start=self.start,
             prompt=self.prompt,

@@ -10,32 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64
 
 from sanawm_gym.envs.core import DriveCore
+from sanawm_gym.envs.decision import Decision
 from sanawm_gym.envs.info import HORIZON, WORLD_FAILURE
 from sanawm_gym.geometry import invert_pose
 from sanawm_gym.paths.keys import Walker
 from sanawm_gym.worldmodel import WorldModel
+from sanawm_gym.worldmodel.world_state import WorldState
 
 from .config import ExploreConfig
 from .moves import fly, motion_of, walk
 from .state import Episode, ExploreState
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Look:
-    """What a decision brought, a row a camera."""
-
-    frames: UInt8[np.ndarray, "b f h w 3"]
-    """Raw frames drawn."""
-    poses: Float64[np.ndarray, "b f 4 4"]
-    """`world_from_camera` of those frames [m]."""
-    reasons: tuple[str, ...]
-    """Why a row was cut short; empty where it was not."""
 
 
 class ExploreCore:
@@ -79,6 +68,7 @@ class ExploreCore:
             walkers.append(walker)
             poses.append(pose)
         num_rows = len(configs)
+        assert isinstance(begun.world, WorldState)
         return ExploreState(
             world=begun.world,
             episodes=tuple(episodes),
@@ -92,7 +82,7 @@ class ExploreCore:
 
     def advance(
         self, state: ExploreState, actions: np.ndarray, config: ExploreConfig
-    ) -> tuple[ExploreState, Look]:
+    ) -> tuple[ExploreState, Decision]:
         """Hold one action a row for one decision.
 
         Args:
@@ -104,7 +94,7 @@ class ExploreCore:
             The cameras after the decision, and what it brought.
         """
         walkers, poses = self._moved(state, actions, config)
-        frames, world = self.world.step(state.world, poses)
+        frames, world = self._drives.step_world(state.world, poses)
         path = np.concatenate([state.poses[:, None], poses], axis=1)
         ways = np.linalg.norm(np.diff(path[..., :3, 3], axis=1), axis=2)
         following = ExploreState(
@@ -117,7 +107,14 @@ class ExploreCore:
             decisions=state.decisions + 1,
             distance=state.distance + ways.sum(axis=1),
         )
-        return following, Look(frames=frames, poses=poses, reasons=_reasons(following))
+        return following, Decision(
+            frames=frames,
+            poses=poses,
+            rewards=np.zeros(state.num_rows),
+            terms=({},) * state.num_rows,
+            termination_reasons=("",) * state.num_rows,
+            truncation_reasons=_truncation_reasons(following),
+        )
 
     def _moved(
         self, state: ExploreState, actions: np.ndarray, config: ExploreConfig
@@ -145,7 +142,7 @@ class ExploreCore:
         return self.world.network.config.warp_condition
 
 
-def _reasons(state: ExploreState) -> tuple[str, ...]:
+def _truncation_reasons(state: ExploreState) -> tuple[str, ...]:
     finite = state.world.latent.isfinite().flatten(1).all(1).tolist()
     return tuple(
         WORLD_FAILURE if not sound else HORIZON if made >= episode.num_decisions else ""

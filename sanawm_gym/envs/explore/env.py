@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, SupportsFloat
+from typing import Any
 
-import gymnasium as gym
-import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from sanawm_gym.envs.config import RENDER_MODES
-from sanawm_gym.envs.spaces import FPS, Observation
+from sanawm_gym.envs.scalar import ScalarEnv
 
 from .config import ExploreConfig
-from .moves import read_actions
 from .state import ExploreSnapshot
 from .vector import SanaWMExploreVectorEnv
 
 
-class SanaWMExploreEnv(gym.Env[Any, Any]):
+class SanaWMExploreEnv(ScalarEnv[ExploreConfig, ExploreSnapshot]):
     """A camera with six degrees of freedom in a world that a video model draws.
 
     ## Description
@@ -91,90 +87,8 @@ class SanaWMExploreEnv(gym.Env[Any, Any]):
         ValueError: If a setting is unknown or impossible.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": list(RENDER_MODES),
-        "render_fps": int(FPS),
-    }
-
     def __init__(self, config: ExploreConfig | None = None, **kwargs: Any) -> None:
         """Load the world; see the class."""
-        self._vector = SanaWMExploreVectorEnv(
-            1, ExploreConfig.from_kwargs(config, kwargs), autoreset_mode=AutoresetMode.DISABLED
+        super().__init__(
+            SanaWMExploreVectorEnv(1, config, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
         )
-        self.observation_space = self._vector.single_observation_space
-        self.action_space = self._vector.single_action_space
-        self.render_mode = self._vector.render_mode
-        self.metadata = {  # type: ignore[misc]
-            key: value for key, value in self._vector.metadata.items() if key != "autoreset_mode"
-        }
-
-    @property
-    def config(self) -> ExploreConfig:
-        """Settings in force."""
-        return self._vector.config
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode.
-
-        Args:
-            seed: Draws start and world; None goes on drawing.
-            options: See the class.
-
-        Raises:
-            ValueError: If an option is impossible; the episode in progress then goes on.
-        """
-        observations, infos = self._vector.reset_rows(seed=[seed], options=options)
-        super().reset(seed=seed)
-        return _first(observations), infos[0]
-
-    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Hold an action for one decision (0.25 s in the bundled world).
-
-        Raises:
-            ValueError: If the action does not fit its space.
-            ResetNeeded: Before the first reset and after the end of an episode.
-        """
-        checked = read_actions(action, self.config.action, None)
-        observations, truncated, infos = self._vector.step_rows(checked[None])
-        return _first(observations), 0.0, False, bool(truncated[0]), infos[0]
-
-    def render(self) -> Any:
-        """The newest picture, every raw frame since the last call, or None (see the class)."""
-        rendered = self._vector.render()
-        return None if rendered is None else rendered[0]
-
-    def close(self) -> None:
-        """Close the window; the weights stay loaded for other environments."""
-        self._vector.close()
-
-    def snapshot(self) -> ExploreSnapshot:
-        """The camera and the random numbers to come, as a value.
-
-        Raises:
-            ResetNeeded: Before the first reset.
-        """
-        return self._vector.snapshot()
-
-    def restore(self, snapshot: ExploreSnapshot) -> tuple[Observation, dict[str, Any]]:
-        """Go back to a snapshot; what follows equals byte for byte what followed it before.
-
-        Returns:
-            Observation and info at that moment, like `reset`.
-
-        Raises:
-            ValueError: If it is not a snapshot of one row of this world.
-        """
-        observations, infos = self._vector.restore_rows(snapshot)
-        return _first(observations), infos[0]
-
-    def fork(self, n: int) -> SanaWMExploreVectorEnv:
-        """A vector environment of n cameras that all go on from here."""
-        return self._vector.fork(n)
-
-
-def _first(observations: Observation) -> Observation:
-    if isinstance(observations, np.ndarray):
-        return np.asarray(observations[0])
-    return {name: values[0] for name, values in observations.items()}

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from sanawm_gym.envs.decision import Decision
 from sanawm_gym.envs.spaces import LATENT_BOUND, Observation, camera_space
 
 from .config import ExploreConfig
-from .core import ExploreCore, Look
+from .core import ExploreCore
 from .moves import motion_space
 from .state import ExploreState
 
@@ -42,7 +43,7 @@ def observe(state: ExploreState, config: ExploreConfig) -> Observation:
     return {"camera": state.camera.copy(), "motion": motion}
 
 
-def begun_info(state: ExploreState, row: int, time: float) -> dict[str, Any]:
+def reset_info(state: ExploreState, row: int, time: float) -> dict[str, Any]:
     """Info of a row that has just begun, or come back from a snapshot.
 
     Args:
@@ -58,8 +59,8 @@ def begun_info(state: ExploreState, row: int, time: float) -> dict[str, Any]:
     }
 
 
-def looked_info(
-    state: ExploreState, row: int, time: float, look: Look, index: int, with_frames: bool
+def step_info(
+    state: ExploreState, row: int, time: float, decision: Decision, index: int, with_frames: bool
 ) -> dict[str, Any]:
     """Info of a row after a step.
 
@@ -67,14 +68,14 @@ def looked_info(
         state: Of all rows.
         row: Which one.
         time: In the episode [s].
-        look: What the decision brought.
+        decision: What the last decision brought.
         index: The row's place in it.
         with_frames: Add its raw frames and their poses.
     """
-    info = _info(state, row, time, look.reasons[index])
+    info = _info(state, row, time, decision.truncation_reasons[index])
     if with_frames:
-        info["frames"] = np.array(look.frames[index])
-        info["frame_poses"] = np.array(look.poses[index])
+        info["frames"] = np.array(decision.frames[index])
+        info["frame_poses"] = np.array(decision.poses[index])
     return info
 
 

@@ -291,6 +291,8 @@ class ReferenceDriveEnv(gym.Env[Any, Any]):
         world = self.world
         info = step_info(
             time=self._decisions * FRAMES_PER_DECISION / FPS,
+            raw_frame=self._decisions * FRAMES_PER_DECISION,
+            decision_seconds=FRAMES_PER_DECISION / FPS,
             distance=self._distance,
             vehicle_state=world.state,
             world_from_camera=world.pose(),

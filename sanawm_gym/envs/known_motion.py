@@ -1,0 +1,76 @@
+"""Whether a drive moves as the world has seen cameras move; what it never saw it draws badly.
+
+The released SANA-WM was trained and is shown at walking pace: 0.8 m/s, 0.05 m a picture. A car at
+13 m/s moves by 0.81 m a picture, sixteen times as far. Nothing is refused; it is said, in `info` at
+every step and once in the log.
+
+Axes: b cars, f raw frames of a decision.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import numpy as np
+from jaxtyping import Float64
+
+from sanawm_gym.paths.camera_path import CameraPath
+from sanawm_gym.paths.envelope import ENVELOPES, WALK, Envelope, departures
+
+from .released import ReleasedWorld
+from .worlds import World
+
+
+def known_motion(name: str | None, world: World) -> Envelope | None:
+    """The envelope that a setting stands for.
+
+    Args:
+        name: `walk`, `car`, `auto` or None for no envelope. `auto` is the released networks' own,
+            in their unit of length, and none for other worlds: the car of the environment keeps to
+            what they know.
+        world: In which a drive takes place.
+    """
+    if name == "auto":
+        if not isinstance(world, ReleasedWorld):
+            return None
+        unit = world.official.parts.network.config.camera_unit_m
+        ways = ("forward", "backward", "sideways", "vertical")
+        return dataclasses.replace(WALK, **{way: unit * getattr(WALK, way) for way in ways})
+    return None if name is None else ENVELOPES[name]
+
+
+def departures_of(
+    before: Float64[np.ndarray, "b 4 4"],
+    poses: Float64[np.ndarray, "b f 4 4"],
+    fps: float,
+    envelope: Envelope,
+) -> tuple[str, ...]:
+    """Where cameras left an envelope during a decision; an empty line where they did not.
+
+    Args:
+        before: `world_from_camera` at its beginning [m].
+        poses: And at all its raw frames.
+        fps: Raw frames a second.
+        envelope: What the world knows.
+    """
+    paths = np.concatenate([before[:, None], poses], axis=1)
+    return tuple("; ".join(departures(CameraPath(path, fps), envelope)) for path in paths)
+
+
+_TOLD: set[tuple[str, str]] = set()
+
+
+def say_that_it_left(world: str, envelope: str, line: str) -> None:
+    """Once a process and world: a log entry, since the drive goes on as asked for."""
+    if (world, envelope) in _TOLD:
+        return
+    _TOLD.add((world, envelope))
+    logging.getLogger(__name__).warning(
+        "world %r is driven beyond %s, which is all it has seen: %s. Expect bad pictures. Start "
+        "slower (speed=..., a VehicleConfig with a lower max_speed), or fine-tune it on driving "
+        "video (docs/official.md) and say envelope='car'; envelope=None stops the check",
+        world,
+        envelope,
+        line,
+    )
