@@ -1,4 +1,4 @@
-"""How well seen values agree with true ones: figures and a scatter plot (no plotting library)."""
+"""A scatter plot of seen values over true ones (no plotting library)."""
 
 from __future__ import annotations
 
@@ -6,30 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from PIL import Image, ImageDraw
-from scipy.stats import spearmanr
 
-Pairs = Float[np.ndarray, "n 2"]
-"""True (or commanded) and seen values, such as yaw rates [rad/s]."""
+from sanawm_gym.validate.agreement import Pairs
 
 SIDE, MARGIN = 420, 46
 """Side of a panel and its margin [px]."""
-
-
-def agreement(pairs: Pairs) -> dict[str, float]:
-    """Rank correlation, regression of seen on true, and errors in the unit of the pairs."""
-    true, estimate = pairs.T
-    slope, offset = np.polyfit(true, estimate, 1)
-    error = estimate - true
-    return {
-        "spearman": float(spearmanr(true, estimate)[0]),
-        "slope": float(slope),
-        "offset": float(offset),
-        "rms_error": float(np.sqrt(np.mean(error**2))),
-        "median_error": float(np.median(np.abs(error))),
-        "decisions": len(pairs),
-    }
 
 
 def scatter(

@@ -30,7 +30,6 @@ import torch
 import tyro
 from curves import Curve, Panel, draw_panels
 from jaxtyping import Bool
-from picture_distance import Pictures, Yardstick, joined, look
 from PIL import Image
 from reference_video import fitted, recorded
 from report import Report, spread
@@ -39,6 +38,7 @@ from tqdm import tqdm
 
 from sanawm_gym.envs.worlds import shared_world
 from sanawm_gym.episodes import EpisodeDataset
+from sanawm_gym.validate.picture_distance import Pictures, Yardstick, joined, look
 from sanawm_gym.video import contact_sheet
 from sanawm_gym.worldmodel import WorldModel
 

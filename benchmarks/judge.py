@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from picture_distance import look
 from scipy.optimize import minimize
 
+from sanawm_gym.validate.picture_distance import look
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder
 
 MOMENTS = 8

@@ -33,7 +33,6 @@ import torch
 import tyro
 from foresight import Perception, foretell, judge, read
 from jaxtyping import Float, UInt8
-from picture_distance import Pictures, Yardstick, joined, look
 from PIL import Image
 from report import Report, quantiles_ms
 from tqdm import tqdm
@@ -41,6 +40,7 @@ from tqdm import tqdm
 from sanawm_gym.agents import Policy, load_policy
 from sanawm_gym.envs.worlds import shared_world
 from sanawm_gym.episodes import EpisodeDataset
+from sanawm_gym.validate.picture_distance import Pictures, Yardstick, joined, look
 from sanawm_gym.video import contact_sheet
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder
 from sanawm_gym.worldmodel.contexts import list_contexts

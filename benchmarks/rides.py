@@ -14,11 +14,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from picture_distance import Pictures, joined, look
 from tqdm import tqdm
 
 from sanawm_gym.agents import load_policy
 from sanawm_gym.envs.worlds import shared_world
+from sanawm_gym.validate.picture_distance import Pictures, joined, look
 from sanawm_gym.worldmodel.contexts import list_contexts
 
 PER_SECOND = 4

@@ -29,7 +29,6 @@ import torch
 import tyro
 from autoencoder import psnr
 from jaxtyping import Float, UInt8
-from picture_distance import Pictures, Yardstick, joined, look
 from PIL import Image
 from report import Report, quantiles_ms, spread
 from torch import Tensor
@@ -42,6 +41,7 @@ from sanawm_gym.train_wm.frames import to_bytes, to_signed
 from sanawm_gym.train_wm.student_stream import StudentStream
 from sanawm_gym.train_wm.teacher_sampler import Grid, TeacherSampler
 from sanawm_gym.train_wm.weights import WorldWeights, load_world_weights
+from sanawm_gym.validate.picture_distance import Pictures, Yardstick, joined, look
 from sanawm_gym.video import contact_sheet
 from sanawm_gym.worldmodel import WorldModel
 from sanawm_gym.worldmodel.flow import euler_sigmas

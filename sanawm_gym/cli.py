@@ -100,6 +100,12 @@ COMMANDS = {
         stages="ALGORITHMS",
         noun="algorithm",
     ),
+    "validate": Command(
+        summary="compare a generated world with the reference simulator and write a report",
+        module="sanawm_gym.validate.job",
+        config="ValidateJob",
+        function="validate",
+    ),
 }
 
 

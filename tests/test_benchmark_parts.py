@@ -14,6 +14,7 @@ import torch
 
 from sanawm_gym.envs.reference.caption import caption
 from sanawm_gym.envs.reference.scene import sample_scene
+from sanawm_gym.validate import picture_distance
 from sanawm_gym.worldmodel import SanaWM
 from sanawm_gym.worldmodel.config import SanaWMConfig
 from sanawm_gym.worldmodel.folder import read_config
@@ -114,11 +115,11 @@ def test_windows_reach_from_the_first_to_the_last_second(part: Part) -> None:
 def test_a_drive_collapses_where_it_blurs_burns_or_fails_and_not_where_it_varies(
     part: Part,
 ) -> None:
-    drift, rides, distance = part("drift"), part("rides"), part("picture_distance")
+    drift, rides = part("drift"), part("rides")
 
     def pictures(sharpness: float, latent_std: float) -> object:
         flat = np.ones(4)
-        return distance.Pictures(
+        return picture_distance.Pictures(
             features=np.ones((4, 3)), colours=np.ones((4, 2)), sharpness=sharpness * flat,
             latent_std=latent_std * flat,
         )  # fmt: skip
@@ -132,7 +133,7 @@ def test_a_drive_collapses_where_it_blurs_burns_or_fails_and_not_where_it_varies
         (6.0, 1.0, False),
     ]
     drives = [pictures(*case[:2]) for case in cases]
-    fields = [field.name for field in dataclasses.fields(distance.Pictures)]
+    fields = [field.name for field in dataclasses.fields(picture_distance.Pictures)]
     found = rides.Rides(
         **{name: np.stack([getattr(one, name) for one in drives])[:, None] for name in fields},
         alive=np.array([[bool(case[2])] for case in cases]),

@@ -14,7 +14,8 @@ from sanawm_gym import cli
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sanawm_gym"
 WINGS = (
-    "agents", "envs", "envs/reference", "ingest", "paths", "render", "train_wm", "worldmodel",
+    "agents", "envs", "envs/reference", "ingest", "paths", "render", "train_wm", "validate",
+    "worldmodel",
 )  # fmt: skip
 HEAVY = ("torch", "fla", "accelerate", "diffusers", "transformers", "stable_baselines3", "scipy")
 
