@@ -3,9 +3,10 @@
 Both sides run in one process with the same threads and take turns, rollout by rollout, so that a
 busy machine slows both alike: SB3's PPO with everything that belongs to it (adapter, policy,
 resets, updates), and the same adapter under random actions. Rates are given by the clock and by
-processor time; on a machine that others use too, the latter is what the program itself needs.
+processor time; on a machine that others use too, the latter is what the program itself needs. With
+`--workers` the cars of either side are spread over processes, which the clock alone can time.
 
-    python benchmarks/ppo_throughput.py --num-envs 8 16 --threads 2 --out results/ppo.json
+    python benchmarks/ppo_throughput.py --num-envs 8 16 --workers 2 --out results/ppo.json
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Options:
         env: Gymnasium id.
         world: World model: a bundled name, a folder or a hub id; None takes the bundled one.
         num_envs: Cars that drive at once, one measurement each.
+        workers: Processes over which they are spread; 1 steps them in this one.
         rollouts: Timed rollouts of each, >= 1; one more goes before.
         n_steps: Decisions of each car in a rollout; None takes the tuned number.
         horizon: Length of an episode [s].
@@ -51,6 +53,7 @@ class Options:
     env: str = "SanaWM-Drive-v0"
     world: str | None = None
     num_envs: tuple[int, ...] = (8,)
+    workers: int = 1
     rollouts: int = 2
     n_steps: int | None = None
     horizon: float | None = 16.0
@@ -83,6 +86,7 @@ def measure(options: Options, num_envs: int) -> dict[str, Any]:
         num_envs=num_envs,
         horizon=options.horizon,
         world=options.world,
+        workers=options.workers,
         settings=options.settings,
     )
     config = resolved(
@@ -125,21 +129,26 @@ def measure(options: Options, num_envs: int) -> dict[str, Any]:
         "cpu": cpu,
         "env_alone": {kind: float(rate[0]) for kind, rate in rates.items()},
         "ppo": {kind: float(rate[1]) for kind, rate in rates.items()},
-        "learner_share": float(1 - cpu[:, 0].sum() / cpu[:, 1].sum()),
+        "learner_share": {
+            kind: float(1 - seconds[:, 0].sum() / seconds[:, 1].sum())
+            for kind, seconds in (("wall", wall), ("cpu", cpu))
+        },
     }
 
 
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     found = {str(num_envs): measure(options, num_envs) for num_envs in options.num_envs}
+    is_here = options.workers == 1
+    clock = "cpu" if is_here else "wall"
     rows = [
         [
             num_envs,
             f"{one['env_alone']['wall']:.1f}",
             f"{one['ppo']['wall']:.1f}",
-            f"{one['env_alone']['cpu']:.1f}",
-            f"{one['ppo']['cpu']:.1f}",
-            f"{one['learner_share']:.0%}",
+            f"{one['env_alone']['cpu']:.1f}" if is_here else "in workers",
+            f"{one['ppo']['cpu']:.1f}" if is_here else "in workers",
+            f"{one['learner_share'][clock]:.0%}",
         ]
         for num_envs, one in found.items()
     ]

@@ -21,7 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sanawm_gym.agents.features import Entry, FeaturesConfig
+from sanawm_gym.agents.learned import Actor, ActorConfig
 from sanawm_gym.agents.policy import Action, Infos, Observation
+from sanawm_gym.vehicle import VehicleConfig
 
 _SPEED_SCALE = 20.0
 AT_REST = 0.3
@@ -101,6 +104,51 @@ def load_driver(path: Path | None) -> ClonedDriver:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold a cloned driver: {error}") from error
     return driver
+
+
+def actor_of(driver: ClonedDriver) -> Actor:
+    """The same driver in the form that `train-agent` writes and goes on from.
+
+    It sees all of the ego vector, of which it uses the speed; the weights of the rest are zero and
+    may be learnt. The rule of :class:`ClonedPolicy` for cars at rest is not part of it.
+
+    Args:
+        driver: Network with its weights.
+    """
+    config, vehicle = driver.config, VehicleConfig()
+    # Of speed, what the driver divides by; the largest wheel angle, acceleration and yaw rate.
+    scale = [
+        _SPEED_SCALE,
+        vehicle.max_steer,
+        max(vehicle.max_accel, vehicle.max_brake),
+        vehicle.max_yaw_rate,
+    ]
+    actor = Actor(
+        ActorConfig(
+            algorithm="bc",
+            features=FeaturesConfig(
+                channels=config.channels, features=config.hidden, is_normed=False
+            ),
+            entries={
+                "camera": Entry(kind="picture", shape=(config.height, config.width, 3)),
+                "ego": Entry(kind="numbers", shape=(len(scale),)),
+            },
+            hidden=(),
+            action_shape=(2,),
+            is_squashed=True,
+        )
+    )
+    weights = driver.join.weight.detach()
+    join = torch.cat([weights, weights.new_zeros(len(weights), len(scale) - 1)], dim=1)
+    tower = actor.features.towers["camera"]
+    assert isinstance(tower, nn.Sequential)
+    convolutions = [layer for layer in tower if isinstance(layer, nn.Conv2d)]
+    for own, learnt in zip(convolutions, driver.convolutions, strict=True):
+        own.load_state_dict(learnt.state_dict())
+    actor.features.get_buffer("scale_ego").copy_(torch.tensor(scale))
+    actor.features.join.load_state_dict({"weight": join, "bias": driver.join.bias.detach()})
+    actor.head.load_state_dict(driver.head.state_dict())
+    return actor.eval()
 
 
 class ClonedPolicy:

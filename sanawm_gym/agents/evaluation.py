@@ -26,6 +26,8 @@ class EvaluationConfig:
 
     every: int = 20_000
     """Steps of training between two evaluations, >= 1; there is one at the end in any case."""
+    at_start: bool = False
+    """Judge the driver before it has learnt anything, too: of use where it begins as another."""
     episodes: int = 8
     """Episodes of one evaluation, driven together, >= 1."""
     videos: int = 1

@@ -35,6 +35,8 @@ class FeaturesConfig:
     which are small already, take the last two, the first of which keeps the size."""
     features: int = 128
     """Width of the joined features, >= 1."""
+    is_normed: bool = True
+    """Whether the joined features are freed of their mean and spread (layer norm)."""
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -122,7 +124,7 @@ class DriveFeatures(nn.Module):
                 self.towers[name], size = _tower(entry, config)
                 width += size
         self.join = nn.Linear(width, config.features)
-        self.norm = nn.LayerNorm(config.features)
+        self.norm = nn.LayerNorm(config.features) if config.is_normed else nn.Identity()
 
     def forward(self, observation: Mapping[str, Shaped[Tensor, "b ..."]]) -> Float[Tensor, "b f"]:
         """Features of every row.

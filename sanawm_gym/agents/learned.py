@@ -129,13 +129,34 @@ class Actor(nn.Module):
         return drawn.clamp(self.low, self.high), state
 
 
-def save_actor(actor: Actor, path: Path) -> None:
-    """Write an actor, replaced whole."""
+def save_actor(actor: Actor, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write an actor, replaced whole.
+
+    Args:
+        actor: Network with its weights.
+        path: Safetensors file.
+        dtype: Of the stored weights; an actor that is read computes in float32 in any case.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    tensors = {name: value.contiguous() for name, value in actor.state_dict().items()}
+    tensors = {name: value.to(dtype).contiguous() for name, value in actor.state_dict().items()}
     save_file(tensors, partial, metadata={METADATA_KEY: actor.config.to_json()})
     os.replace(partial, path)
+
+
+def read_actor(path: Path) -> Actor:
+    """Load what :func:`save_actor` wrote.
+
+    Raises:
+        ValueError: If the file cannot be read or its weights do not fit its description.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            actor = Actor(ActorConfig.from_json(file.metadata()[METADATA_KEY]))
+            actor.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold a trained driver: {error}") from error
+    return actor.eval()
 
 
 def is_learned(path: Path) -> bool:
@@ -165,13 +186,7 @@ class LearnedPolicy:
         Raises:
             ValueError: If the file cannot be read or its weights do not fit its description.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                actor = Actor(ActorConfig.from_json(file.metadata()[METADATA_KEY]))
-                actor.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} does not hold a trained driver: {error}") from error
-        return cls(actor)
+        return cls(read_actor(path))
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Forget the drives before."""

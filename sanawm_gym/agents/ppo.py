@@ -1,32 +1,29 @@
-"""PPO: ``sanawm-gym train-agent ppo --out runs/ppo``."""
+"""PPO: ``sanawm-gym train-agent ppo --out runs/ppo``, from nothing or from a driver (`--init`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
-from torch import nn
 
-from sanawm_gym.agents.extractor import SB3Features
-from sanawm_gym.agents.features import Entry
-from sanawm_gym.agents.learned import Actor, ActorConfig
+from sanawm_gym.agents.features import entries_of
+from sanawm_gym.agents.hyperparameters import WARM_PPO
+from sanawm_gym.agents.learned import Actor
+from sanawm_gym.agents.learner import ActorParts, Learner, check_actions, required
+from sanawm_gym.agents.loading import load_actor, weights_file
 from sanawm_gym.agents.training import AgentConfig, resolved, train
+from sanawm_gym.agents.warm_start import WarmPolicy, WarmPPO, check_source
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig(AgentConfig):
-    """Train a driver by proximal policy optimisation (Schulman et al. 2017).
-
-    A hyperparameter that is left out has the value of `hyperparameters.py`.
-    """
+class PPOSettings(AgentConfig):
+    """What plain and recurrent PPO are told."""
 
     n_steps: int | None = None
     """Decisions of each car in a rollout, >= 2."""
@@ -48,72 +45,177 @@ class PPOConfig(AgentConfig):
     """Weight of the critic in the loss, >= 0."""
     max_grad_norm: float | None = None
     """Largest norm of the gradient, > 0."""
-    log_std_init: float | None = None
-    """Logarithm of the deviation with which actions are explored at first."""
+    log_std_init: tuple[float, ...] | None = None
+    """Logarithm of the deviation with which actions are explored at first: one number, or one for
+    every number of an action (steering, pedals)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(PPOSettings):
+    """Train a driver by proximal policy optimisation (Schulman et al. 2017).
+
+    A hyperparameter that is left out has the value of `hyperparameters.py`.
+    """
+
+    init: str | None = None
+    """Driver to begin as: `cloned`, or a file written by `train-agent`. Its actor has the sizes of
+    that driver then, and `hidden` is the critic's. None begins with weights drawn at random."""
+    critic_only_rollouts: int | None = None
+    """Rollouts at the beginning in which the critic alone learns, >= 0; only with `init`."""
+    critic_learning_rate: float | None = None
+    """Step size of the critic, > 0; falls like `learning_rate`; only with `init`."""
+
+    def __post_init__(self) -> None:
+        """Check what belongs to a driver that is given."""
+        super().__post_init__()
+        needless = {"critic_only_rollouts", "critic_learning_rate"} if self.init is None else set()
+        given = sorted(name for name in needless if getattr(self, name) is not None)
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: got a value without init, expected one only together with a "
+                "driver to begin as; give for example init=cloned, or leave it out"
+            )
+        rollouts, rate = self.critic_only_rollouts, self.critic_learning_rate
+        if (rollouts is not None and rollouts < 0) or (rate is not None and not rate > 0):
+            raise ValueError(
+                f"init: got critic_only_rollouts={rollouts} and critic_learning_rate={rate}, "
+                "expected at least 0 and above 0"
+            )
+
+    def inputs(self) -> dict[str, str]:
+        """Hash of everything that the training reads."""
+        if self.init is None:
+            return super().inputs()
+        # By its bytes: drivers of equal sizes have files of equal sizes.
+        source = hashlib.sha256(weights_file(self.init).read_bytes()).hexdigest()
+        return super().inputs() | {"init": source}
 
 
 def train_ppo(config: PPOConfig) -> dict[str, Any]:
     """Train; see :func:`sanawm_gym.agents.training.train`."""
-    config = resolved(config, PPOLearner.name)
-    return train(config, PPOLearner(config))
+    if config.init is None:
+        config = resolved(config, PPOLearner.name)
+        return train(config, PPOLearner(config))
+    config = resolved(config, WARM_PPO)
+    return train(config, WarmPPOLearner(config))
 
 
-class PPOLearner:
-    """PPO as `training.Learner`.
+class PPOLearner(Learner):
+    """PPO from nothing.
 
     Args:
         config: With every hyperparameter resolved.
     """
 
     name = "ppo"
+    config: PPOSettings
 
-    def __init__(self, config: PPOConfig) -> None:
-        self._config = config
+    def __init__(self, config: PPOSettings) -> None:
+        super().__init__(config)
+
+    @property
+    def algorithm(self) -> type[BaseAlgorithm]:
+        """SB3's class."""
+        return PPO
 
     def build(self, envs: VecEnv) -> BaseAlgorithm:
         """A fresh model."""
         check_actions(envs.action_space)
-        return PPO(policy_name(envs.observation_space), envs, **ppo_arguments(self._config))
+        return self.algorithm(self.policy_class(envs), envs, **self.arguments(envs))
 
-    def load(self, file: Path, envs: VecEnv) -> BaseAlgorithm:
-        """The model of a checkpoint."""
-        return PPO.load(file, envs, device=self._config.device)
+    def policy_class(self, envs: VecEnv) -> Any:
+        """SB3's policy for the observations."""
+        is_dict = isinstance(envs.observation_space, spaces.Dict)
+        return "MultiInputPolicy" if is_dict else "CnnPolicy"
 
-    def actor(self, model: BaseAlgorithm, entries: Mapping[str, Entry]) -> Actor:
-        """What drives: the mean of the actions, without critic and exploration."""
-        parts: Any = model.policy
-        return join_actor(
-            self._config,
-            self.name,
-            model.action_space,
-            entries,
-            features=parts.features_extractor.network,
-            trunk=parts.mlp_extractor.policy_net,
-            head=parts.action_net,
+    def parts(self, policy: Any) -> ActorParts:
+        """The actor in a policy of a model that was made here."""
+        return ActorParts(
+            features=policy.features_extractor.network,
+            trunk=policy.mlp_extractor.policy_net,
+            head=policy.action_net,
             is_squashed=False,
+            sizes=self.config.features,
+            hidden=self.config.hidden,
         )
 
+    def arguments(self, envs: VecEnv) -> dict[str, Any]:
+        """What SB3's constructors of PPO in all its forms are given."""
+        config = self.config
+        names = (
+            *("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range"),
+            *("ent_coef", "vf_coef", "max_grad_norm"),
+        )
+        return {
+            **{name: required(getattr(config, name)) for name in names},
+            "learning_rate": Falling(required(config.learning_rate)),
+            "policy_kwargs": {
+                **self.policy_arguments(),
+                "log_std_init": _exploration(required(config.log_std_init), envs.action_space),
+            },
+            "seed": config.seed,
+            "device": config.device,
+        }
 
-def ppo_arguments(config: PPOConfig) -> dict[str, Any]:
-    """What SB3's constructors of PPO and of its recurrent form are given."""
-    return {
-        "learning_rate": Falling(required(config.learning_rate)),
-        "n_steps": required(config.n_steps),
-        "batch_size": required(config.batch_size),
-        "n_epochs": required(config.n_epochs),
-        "gamma": required(config.gamma),
-        "gae_lambda": required(config.gae_lambda),
-        "clip_range": required(config.clip_range),
-        "ent_coef": required(config.ent_coef),
-        "vf_coef": required(config.vf_coef),
-        "max_grad_norm": required(config.max_grad_norm),
-        "policy_kwargs": {
-            **policy_arguments(config),
-            "log_std_init": required(config.log_std_init),
-        },
-        "seed": config.seed,
-        "device": config.device,
-    }
+
+class WarmPPOLearner(PPOLearner):
+    """PPO that begins as a driver.
+
+    Args:
+        config: With every hyperparameter resolved, and `init`.
+
+    Raises:
+        ValueError: If the driver is unknown or its file holds none.
+    """
+
+    config: PPOConfig
+
+    def __init__(self, config: PPOConfig) -> None:
+        super().__init__(config)
+        self._source: Actor = load_actor(required(config.init))
+
+    @property
+    def algorithm(self) -> type[BaseAlgorithm]:
+        """SB3's class, with a held actor."""
+        return WarmPPO
+
+    def policy_class(self, envs: VecEnv) -> Any:
+        """The policy of that driver's form."""
+        return WarmPolicy
+
+    def build(self, envs: VecEnv) -> BaseAlgorithm:
+        """A model that acts as the driver does."""
+        config, entries = self.config, entries_of(envs.observation_space)
+        check_source(self._source, required(config.init), entries, envs.action_space)
+        model = super().build(envs)
+        assert isinstance(model, WarmPPO) and isinstance(model.policy, WarmPolicy)
+        model.policy.begin_as(self._source)
+        rollout = required(config.n_steps) * envs.num_envs
+        model.critic_only_steps = required(config.critic_only_rollouts) * rollout
+        model.critic_share = required(config.critic_learning_rate) / required(config.learning_rate)
+        return model
+
+    def parts(self, policy: Any) -> ActorParts:
+        """The actor in a policy of a model that was made here."""
+        config = self._source.config
+        return ActorParts(
+            features=policy.features_extractor.network,
+            trunk=policy.mlp_extractor.policy_net,
+            head=policy.head,
+            is_squashed=config.is_squashed,
+            sizes=config.features,
+            hidden=config.hidden,
+        )
+
+    def policy_arguments(self) -> dict[str, Any]:
+        """Sizes of that driver, and of the critic beside it."""
+        config = self._source.config
+        return {
+            **super().policy_arguments(),
+            "features_extractor_kwargs": {"config": config.features},
+            "net_arch": {"pi": list(config.hidden), "vf": list(self.config.hidden)},
+            "source": config,
+        }
 
 
 @dataclass(frozen=True)
@@ -131,87 +233,16 @@ class Falling:
         return self.first * (0.1 + 0.9 * remaining)
 
 
-ValueT = TypeVar("ValueT")
-
-
-def required(value: ValueT | None) -> ValueT:
-    """A resolved hyperparameter."""
-    assert value is not None, "the config was not resolved"
-    return value
-
-
-def policy_name(space: spaces.Space[Any]) -> str:
-    """SB3's name for the policy that takes a kind of observation."""
-    return "MultiInputPolicy" if isinstance(space, spaces.Dict) else "CnnPolicy"
-
-
-def policy_arguments(config: AgentConfig) -> dict[str, Any]:
-    """What all algorithms' networks have in common."""
-    return {
-        "features_extractor_class": SB3Features,
-        "features_extractor_kwargs": {"config": config.features},
-        "net_arch": list(config.hidden),
-        "activation_fn": nn.SiLU,
-        # The features even pictures out themselves.
-        "normalize_images": False,
-    }
-
-
-def check_actions(space: spaces.Space[Any]) -> None:
-    """Refuse actions that are no numbers within bounds.
+def _exploration(log_std: tuple[float, ...], space: spaces.Space[Any]) -> float | torch.Tensor:
+    """Deviations of the first actions as SB3 takes them.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If there is neither one nor one for every number of an action.
     """
-    if not (isinstance(space, spaces.Box) and space.is_bounded()):
+    numbers = spaces.flatdim(space)
+    if len(log_std) not in (1, numbers):
         raise ValueError(
-            f"task: got the actions {space}, expected a Box with bounds; choose continuous actions "
-            "in task.settings"
+            f"log_std_init: got {len(log_std)} numbers, expected 1 or {numbers}, one for every "
+            "number of an action"
         )
-
-
-def join_actor(
-    config: AgentConfig,
-    algorithm: str,
-    space: spaces.Space[Any],
-    entries: Mapping[str, Entry],
-    *,
-    features: nn.Module,
-    trunk: nn.Module,
-    head: nn.Module,
-    is_squashed: bool,
-    memory: nn.LSTM | None = None,
-) -> Actor:
-    """An actor with the weights of an SB3 policy.
-
-    Args:
-        config: Sizes.
-        algorithm: What trained it.
-        space: Of the actions.
-        entries: Parts of the observation as the environment gives it.
-        features: The policy's :class:`~sanawm_gym.agents.features.DriveFeatures`.
-        trunk: Its layers after the features.
-        head: Its last layer.
-        is_squashed: Whether tanh bounds what the head says.
-        memory: Its recurrent layer between features and trunk, if it has one.
-    """
-    assert isinstance(space, spaces.Box)
-    actor = Actor(
-        ActorConfig(
-            algorithm=algorithm,
-            features=config.features,
-            entries=entries,
-            hidden=config.hidden,
-            action_shape=tuple(space.shape),
-            is_squashed=is_squashed,
-            memory=0 if memory is None else memory.hidden_size,
-        )
-    )
-    if actor.memory is not None and memory is not None:
-        actor.memory.load_state_dict(memory.state_dict())
-    actor.features.load_state_dict(features.state_dict())
-    actor.trunk.load_state_dict(trunk.state_dict())
-    actor.head.load_state_dict(head.state_dict())
-    actor.low.copy_(torch.from_numpy(np.asarray(space.low, np.float32).ravel()))
-    actor.high.copy_(torch.from_numpy(np.asarray(space.high, np.float32).ravel()))
-    return actor.eval()
+    return log_std[0] if len(log_std) == 1 else torch.tensor(log_std)

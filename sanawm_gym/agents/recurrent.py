@@ -6,23 +6,21 @@ ones can. The algorithm is sb3-contrib's, an extra: ``pip install "sanawm-gym[co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sanawm_gym.agents.features import Entry
-from sanawm_gym.agents.learned import Actor
-from sanawm_gym.agents.ppo import PPOConfig, check_actions, join_actor, ppo_arguments
+from sanawm_gym.agents.learner import ActorParts
+from sanawm_gym.agents.ppo import PPOLearner, PPOSettings
 from sanawm_gym.agents.training import resolved, train
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecurrentPPOConfig(PPOConfig):
+class RecurrentPPOConfig(PPOSettings):
     """Train a driver that remembers, by PPO with a recurrent layer (extra `contrib`).
 
     A hyperparameter that is left out has the value of `hyperparameters.py`.
@@ -44,8 +42,8 @@ def train_recurrent_ppo(config: RecurrentPPOConfig) -> dict[str, Any]:
     return train(config, RecurrentPPOLearner(config))
 
 
-class RecurrentPPOLearner:
-    """Recurrent PPO as `training.Learner`.
+class RecurrentPPOLearner(PPOLearner):
+    """Recurrent PPO.
 
     Args:
         config: With every hyperparameter resolved.
@@ -59,32 +57,23 @@ class RecurrentPPOLearner:
     def __init__(self, config: RecurrentPPOConfig) -> None:
         from sb3_contrib import RecurrentPPO
 
-        self._config, self._class = config, RecurrentPPO
+        super().__init__(config)
+        self._memory, self._class = config.memory, RecurrentPPO
 
-    def build(self, envs: VecEnv) -> BaseAlgorithm:
-        """A fresh model."""
-        check_actions(envs.action_space)
-        arguments = ppo_arguments(self._config)
-        arguments["policy_kwargs"]["lstm_hidden_size"] = self._config.memory
-        seen = envs.observation_space
-        policy = "MultiInputLstmPolicy" if isinstance(seen, spaces.Dict) else "CnnLstmPolicy"
-        return self._class(policy, envs, **arguments)
+    @property
+    def algorithm(self) -> type[BaseAlgorithm]:
+        """SB3-contrib's class."""
+        return self._class
 
-    def load(self, file: Path, envs: VecEnv) -> BaseAlgorithm:
-        """The model of a checkpoint."""
-        return self._class.load(file, envs, device=self._config.device)
+    def policy_class(self, envs: VecEnv) -> Any:
+        """SB3-contrib's policy for the observations."""
+        is_dict = isinstance(envs.observation_space, spaces.Dict)
+        return "MultiInputLstmPolicy" if is_dict else "CnnLstmPolicy"
 
-    def actor(self, model: BaseAlgorithm, entries: Mapping[str, Entry]) -> Actor:
-        """What drives: the mean of the actions, without critic and exploration."""
-        parts: Any = model.policy
-        return join_actor(
-            self._config,
-            self.name,
-            model.action_space,
-            entries,
-            features=parts.features_extractor.network,
-            trunk=parts.mlp_extractor.policy_net,
-            head=parts.action_net,
-            is_squashed=False,
-            memory=parts.lstm_actor,
-        )
+    def policy_arguments(self) -> dict[str, Any]:
+        """Sizes of the networks."""
+        return {**super().policy_arguments(), "lstm_hidden_size": self._memory}
+
+    def parts(self, policy: Any) -> ActorParts:
+        """The actor in a policy of a model that was made here."""
+        return dataclasses.replace(super().parts(policy), memory=policy.lstm_actor)

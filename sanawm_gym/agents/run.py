@@ -99,6 +99,8 @@ class Run(BaseCallback):
         is_first = not self._is_fresh
         self._rollout_began = steps
         limit = config.steps if config.stop_at is None else config.stop_at
+        if config.evaluation.at_start and steps == 0 and not self._evaluations:
+            self._evaluate()
         if not is_first and self._is_due(config.evaluation.every, self._judged_at):
             self._evaluate()
         must_stop = steps >= limit

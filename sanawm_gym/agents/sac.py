@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gymnasium import spaces
@@ -13,9 +11,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sanawm_gym.agents.features import Entry
-from sanawm_gym.agents.learned import Actor
-from sanawm_gym.agents.ppo import check_actions, join_actor, policy_arguments, required
+from sanawm_gym.agents.learner import ActorParts, Learner, check_actions, required
 from sanawm_gym.agents.replay import ImageReplay
 from sanawm_gym.agents.training import AgentConfig, resolved, train
 
@@ -58,17 +54,23 @@ def train_sac(config: SACConfig) -> dict[str, Any]:
     return train(config, SACLearner(config))
 
 
-class SACLearner:
-    """SAC as `training.Learner`.
+class SACLearner(Learner):
+    """SAC.
 
     Args:
         config: With every hyperparameter resolved.
     """
 
     name = "sac"
+    config: SACConfig
 
     def __init__(self, config: SACConfig) -> None:
-        self._config = config
+        super().__init__(config)
+
+    @property
+    def algorithm(self) -> type[BaseAlgorithm]:
+        """SB3's class."""
+        return SAC
 
     def build(self, envs: VecEnv) -> BaseAlgorithm:
         """A fresh model.
@@ -76,7 +78,7 @@ class SACLearner:
         Raises:
             ValueError: If observations are no dictionaries or actions no bounded numbers.
         """
-        config = self._config
+        config = self.config
         check_actions(envs.action_space)
         if not isinstance(envs.observation_space, spaces.Dict):
             raise ValueError(
@@ -95,25 +97,18 @@ class SACLearner:
             learning_starts=required(config.learning_starts),
             replay_buffer_class=ImageReplay,
             replay_buffer_kwargs={"memory_gb": config.memory_gb},
-            policy_kwargs=policy_arguments(config),
+            policy_kwargs=self.policy_arguments(),
             seed=config.seed,
             device=config.device,
         )
 
-    def load(self, file: Path, envs: VecEnv) -> BaseAlgorithm:
-        """The model of a checkpoint."""
-        return SAC.load(file, envs, device=self._config.device)
-
-    def actor(self, model: BaseAlgorithm, entries: Mapping[str, Entry]) -> Actor:
-        """What drives: the middle of the actions, without critics and exploration."""
-        parts: Any = model.policy
-        return join_actor(
-            self._config,
-            self.name,
-            model.action_space,
-            entries,
-            features=parts.actor.features_extractor.network,
-            trunk=parts.actor.latent_pi,
-            head=parts.actor.mu,
+    def parts(self, policy: Any) -> ActorParts:
+        """The actor in a policy of a model that was made here."""
+        return ActorParts(
+            features=policy.actor.features_extractor.network,
+            trunk=policy.actor.latent_pi,
+            head=policy.actor.mu,
             is_squashed=True,
+            sizes=self.config.features,
+            hidden=self.config.hidden,
         )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 
 import sanawm_gym  # noqa: F401  (registers the environments)
+from sanawm_gym.agents.workers import WorkerVectorEnv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +36,19 @@ class TaskConfig:
     settings: tuple[str, ...] = ()
     """Further arguments of the environment, each `name=value` with the value as json or plain text,
     such as `start=000` or `num_vehicles=0`."""
-    processes: bool = False
-    """Step each car in a process of its own. For the reference simulator on idle cores; the
-    generated world draws all cars in one batch and needs none."""
+    workers: int = 1
+    """Processes over which the cars are spread, each a batch of its own on one thread, 1 to
+    `num_envs`. As many as there are idle cores are quickest; 1 steps them in this process."""
 
     def __post_init__(self) -> None:
         """Check the numbers and the form of the settings."""
         if self.num_envs < 1:
             raise ValueError(f"task.num_envs: got {self.num_envs}, expected 1 or more; try 8")
+        if not 1 <= self.workers <= self.num_envs:
+            raise ValueError(
+                f"task.workers: got {self.workers} for {self.num_envs} cars, expected 1 to "
+                f"{self.num_envs}; take the number of idle cores"
+            )
         for name in ("horizon", "first_horizon"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -108,35 +111,23 @@ def make_envs(
         ValueError: If the id or an argument is unknown.
     """
     try:
-        spec = gym.spec(task.env)
+        gym.spec(task.env)
     except gym.error.Error as error:
         raise ValueError(
             f"task.env: got {task.env!r}, expected a registered id such as SanaWM-Drive-v0 or "
             f"SanaWM-DriveReference-v0 ({error})"
         ) from error
     arguments = task.arguments() | ({} if render_mode is None else {"render_mode": render_mode})
-    how = "async" if task.processes and spec.vector_entry_point is None else None
+    workers = min(task.workers, num_envs)
     try:
-        with _deaf_children() if how == "async" else contextlib.nullcontext():
-            return gym.make_vec(task.env, num_envs, vectorization_mode=how, **arguments)
+        if workers > 1:
+            return WorkerVectorEnv(task.env, num_envs, workers, arguments)
+        return gym.make_vec(task.env, num_envs, **arguments)
     except TypeError as error:
         raise ValueError(
             f"task.settings: {task.env} does not take {sorted(arguments)} ({error}); leave out "
             "what it does not know"
         ) from error
-
-
-@contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Let processes that begin in here ignore Ctrl-C, which a terminal sends to them all.
-
-    Who trains then has the time to save; the processes end with it.
-    """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def is_batched(task: TaskConfig) -> bool:

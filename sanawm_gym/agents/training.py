@@ -20,21 +20,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import VecMonitor
 
 from sanawm_gym.agents.checkpoints import load_rest, model_file, newest_checkpoint
 from sanawm_gym.agents.evaluation import EvaluationConfig
-from sanawm_gym.agents.features import Entry, FeaturesConfig, entries_of
+from sanawm_gym.agents.features import FeaturesConfig, entries_of
 from sanawm_gym.agents.hyperparameters import hyperparameters
-from sanawm_gym.agents.learned import Actor
+from sanawm_gym.agents.learner import Learner
 from sanawm_gym.agents.run import Run
 from sanawm_gym.agents.tasks import TaskConfig, make_envs
 from sanawm_gym.agents.vec_env import SB3VecEnv
@@ -43,8 +41,8 @@ from sanawm_gym.train_wm.stop_signal import StopSignal
 from sanawm_gym.worldmodel.folder import read_json, write_json
 
 FREE_SETTINGS = frozenset(
-    {"out", "resume", "steps", "stop_at", "threads", "device", "save_every", "task.processes"}
-    | {f"evaluation.{name}" for name in ("every", "episodes", "videos", "seed")}
+    {"out", "resume", "steps", "stop_at", "threads", "device", "save_every", "task.workers"}
+    | {f"evaluation.{name}" for name in ("every", "at_start", "episodes", "videos", "seed")}
 )
 """Settings in which a resumed run may differ: how far, how fast and what is shown on the way."""
 
@@ -90,22 +88,10 @@ class AgentConfig:
                 "counts and widths >= 1 and a seed >= 0"
             )
 
-
-@runtime_checkable
-class Learner(Protocol):
-    """An algorithm: how SB3's model is made, read back, and reduced to what drives."""
-
-    name: str
-    """Its key in `HYPERPARAMETERS`."""
-
-    def build(self, envs: VecEnv) -> BaseAlgorithm:
-        """A fresh model."""
-
-    def load(self, file: Path, envs: VecEnv) -> BaseAlgorithm:
-        """The model of a checkpoint."""
-
-    def actor(self, model: BaseAlgorithm, entries: Mapping[str, Entry]) -> Actor:
-        """What drives."""
+    def inputs(self) -> dict[str, str]:
+        """Hash of everything that the training reads, by the option that names it."""
+        world = self.task.world
+        return {"task.world": hash_input(Path(world))} if world and os.path.isdir(world) else {}
 
 
 def resolved(config: Any, algorithm: str) -> Any:
@@ -135,7 +121,7 @@ def train(config: AgentConfig, learner: Learner) -> dict[str, Any]:
             has been written then.
     """
     torch.set_num_threads(config.threads)
-    record = RunRecord(describe_config(config), _inputs(config))
+    record = RunRecord(describe_config(config), config.inputs())
     checkpoint = newest_checkpoint(config.out) if config.resume else None
     if checkpoint is not None:
         _check_same(record, config.out)
@@ -162,12 +148,6 @@ def train(config: AgentConfig, learner: Learner) -> dict[str, Any]:
     finally:
         envs.close()
     return last
-
-
-def _inputs(config: AgentConfig) -> dict[str, str]:
-    """Hash of the world that is learnt in, where it is a folder."""
-    world = config.task.world
-    return {"task.world": hash_input(Path(world))} if world and os.path.isdir(world) else {}
 
 
 def _check_same(record: RunRecord, out: Path) -> None:

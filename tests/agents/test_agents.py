@@ -16,6 +16,7 @@ from sanawm_gym.agents.cloned import (
     ClonedPolicy,
 )
 from sanawm_gym.agents.cloning import CloningConfig, augment, clone, driving_loss
+from sanawm_gym.agents.loading import SHIPPED, weights_file
 from sanawm_gym.envs.reference.record import RecordConfig, record
 
 
@@ -44,6 +45,18 @@ def test_a_random_rows_actions_depend_on_its_seed_alone() -> None:
     alone.reset([9])
     for _ in range(3):
         np.testing.assert_array_equal(together.act(observation(2))[1], alone.act(observation(1))[0])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_driver_is_small_and_looks_where_it_goes(name: str) -> None:
+    assert weights_file(name).stat().st_size < 1e6
+    policy, seen = load_policy(name), observation(3)
+    policy.reset([1, 2, 3])
+    actions = policy.act(seen)
+    assert actions.shape == (3, 2) and np.abs(actions).max() <= 1
+    policy.reset([1, 2, 3])
+    other = policy.act({**seen, "camera": seen["camera"][::-1]})
+    assert np.abs(other - actions)[[0, 2]].max() > 0.01
 
 
 def test_an_unknown_driver_is_refused() -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from sanawm_gym.agents import load_policy
 from sanawm_gym.agents.evaluation import EvaluationConfig
 from sanawm_gym.agents.features import FeaturesConfig
-from sanawm_gym.agents.ppo import PPOConfig, train_ppo
+from sanawm_gym.agents.ppo import PPOConfig, PPOSettings, train_ppo
 from sanawm_gym.agents.recurrent import RecurrentPPOConfig, train_recurrent_ppo
 from sanawm_gym.agents.sac import SACConfig, train_sac
 from sanawm_gym.agents.tasks import TaskConfig
@@ -146,7 +146,9 @@ def test_a_run_that_goes_on_ends_with_the_bytes_of_one_that_was_left_alone(tmp_p
 
 def test_a_driver_that_remembers_goes_on_exactly_too(tmp_path: Path) -> None:
     def run(name: str, **changes: Any) -> dict[str, Any]:
-        values = vars(tiny(tmp_path / name, save_every=32, steps=64)) | {"memory": 8}
+        plain = tiny(tmp_path / name, save_every=32, steps=64)
+        shared = {field.name for field in dataclasses.fields(PPOSettings)}
+        values = {key: value for key, value in vars(plain).items() if key in shared} | {"memory": 8}
         return train_recurrent_ppo(RecurrentPPOConfig(**values | changes))
 
     whole = run("whole")
