@@ -3,7 +3,7 @@
 check:  ## lint, format, types, layers, file sizes; changes nothing
 	bash tools/check.sh
 
-test:  ## the default suite: CPU, about two minutes
+test:  ## the default suite: CPU, on several processes
 	pytest
 
 format:  ## sort imports and format in place

@@ -1,13 +1,17 @@
 """What each part of the network is worth: variants trained alike, and judged alike.
 
-Every variant is trained from scratch by the `streaming` stage for the same steps on the same clips
-in the same order, from the same seed, and becomes a world with the starts of the world that gives
-its size. Two figures then show what the paper's table of camera conditioning shows (its Table 4:
-how good the video is, and how well it follows the camera): foresight on held-out drives
-(`foresight.py`) and drawn against commanded yaw (`steering.py`). With `--drift-drives` a third one
-shows what a minute leaves of it (`drift.py`). The bundled network is handed the last picture
-carried over the ground to where the camera goes, which by itself says much of what the camera
-branches say; `--no-warp` trains all variants without it, as the paper's network is.
+Every variant is trained by the `streaming` stage for the same steps on the same clips in the same
+order, from the same seed, and becomes a world with the starts of the world that gives its size. It
+begins from scratch or, with `--init`, from trained weights, of which it takes every tensor that it
+has itself: a part is then cut out of a network that knew it, and the rest has the same steps to do
+without. That favours the whole network, and asks for far fewer steps.
+
+Two figures then show what the paper's table of camera conditioning shows (its Table 4: how good the
+video is, and how well it follows the camera): foresight on held-out drives (`foresight.py`) and
+drawn against commanded yaw (`steering.py`). With `--drift-drives` a third one shows what a minute
+leaves of it (`drift.py`). The bundled network is handed the last picture carried over the ground to
+where the camera goes, which by itself says much of what the camera branches say; `--no-warp` trains
+all variants without it, as the paper's network is.
 
 What self-forcing is worth is not trained here, since it is a stage of its own: name the folders of
 a world with and of one without it, and they are judged in the same table.
@@ -34,15 +38,16 @@ import numpy as np
 import steering
 import torch
 import tyro
-from agreement import agreement
 from report import Report, spread
 
 from sanawm_gym.train_wm.latents_stage import load_autoencoder
 from sanawm_gym.train_wm.stream_stage import StreamStageConfig, run_stream_stage
 from sanawm_gym.train_wm.trainer import TrainerConfig
-from sanawm_gym.train_wm.weights import load_world_weights
+from sanawm_gym.train_wm.weights import WorldWeights, load_world_weights
+from sanawm_gym.validate.agreement import agreement
 from sanawm_gym.worldmodel.config import SanaWMConfig
 from sanawm_gym.worldmodel.folder import read_config
+from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.source import find_world
 from sanawm_gym.worldmodel.world import WorldConfig, WorldModel
 
@@ -68,12 +73,14 @@ class Options:
         runs: Folder of the variants' runs and worlds.
         world: World that gives network size, picture, sampler and start contexts.
         variants: Some of whole, no-ucpe, no-plucker, no-camera, all-gdn, all-softmax.
+        init: Folder of a network of that size to begin from; None begins from scratch.
         warp: Hand the network the last picture carried over the ground, as the bundled one is.
         with_self_forcing: World folder that self-forcing trained; judged as it is.
         without_self_forcing: The same world before that stage.
         steps: Training steps of every variant, >= 1.
         lanes_per_step: Lanes a training step, see the stage.
         learning_rate: Peak of the learning rate.
+        pure_noise: Share of frames trained at pure noise, where the bundled sampler's one step is.
         train_seed: Seed of weights, data order and noise.
         data: Dataset folder of held-out drives; recorded anew when not given.
         episodes: Held-out drives, >= 2.
@@ -91,12 +98,14 @@ class Options:
     runs: Path
     world: str = "drive"
     variants: tuple[str, ...] = tuple(VARIANTS)
+    init: Path | None = None
     warp: bool = True
     with_self_forcing: Path | None = None
     without_self_forcing: Path | None = None
     steps: int = 300
     lanes_per_step: int = 4
     learning_rate: float = 1e-3
+    pure_noise: float = 0.9
     train_seed: int = 0
     data: Path | None = None
     episodes: int = 32
@@ -130,8 +139,10 @@ def train_variant(options: Options, name: str) -> Path:
             latents=options.latents,
             autoencoder=options.autoencoder,
             model=model,
+            init=None if options.init is None else cut_out(options, model, folder / "init"),
             picture=(picture.height, picture.width),
             lanes_per_step=options.lanes_per_step,
+            pure_noise=options.pure_noise,
             trainer=TrainerConfig(
                 out=folder / "run",
                 steps=options.steps,
@@ -150,6 +161,20 @@ def train_variant(options: Options, name: str) -> Path:
     world.save_pretrained(folder / "world")
     shutil.copytree(source / "contexts", folder / "world" / "contexts", dirs_exist_ok=True)
     return folder / "world"
+
+
+def cut_out(options: Options, model: SanaWMConfig, folder: Path) -> Path:
+    """Write what a variant has in common with trained weights; the rest of it is fresh."""
+    assert options.init is not None
+    trained = load_world_weights(options.init)
+    torch.manual_seed(options.train_seed)
+    network = SanaWM(model)
+    own = network.state_dict()
+    known = trained.network.state_dict()
+    shared = {key: known[key] for key in own if key in known and known[key].shape == own[key].shape}
+    network.load_state_dict(own | shared)
+    WorldWeights(network, trained.text_encoder).save(folder)
+    return folder
 
 
 def judge(options: Options, worlds: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -206,6 +231,7 @@ def main(options: Options) -> None:
     found = judge(options, worlds)
     Report(
         title=f"Ablations, {options.steps} steps each"
+        f"{'' if options.init is None else ' from trained weights'}"
         f"{'' if options.warp else ', no warped picture'}",
         columns=[
             "network", *(f"{key.replace('_', ' ')}" for key in FORESEEN), "yaw rate, Spearman",

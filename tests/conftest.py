@@ -2,6 +2,9 @@
 
 import os
 
+# Before the package, whose functions are decorated while it is imported.
+from tests import type_checks
+
 # Before torch is imported: the pools of OpenMP and BLAS read these once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -30,6 +33,24 @@ from sanawm_gym.worldmodel.world import WorldConfig
 
 WIDTH, HEIGHT = 64, 40
 CAPTION = "a dry road at noon"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Processes for ``-n auto``, which is the default: several for the whole suite.
+
+    Files and tests that are named run in this process: they are over before another one would have
+    imported torch, and ``--pdb`` and prints work as one expects.
+    """
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
+        return 0
+    # Every process makes the shared fixtures anew, so that many of them bring less and less.
+    processes = min(4, len(os.sched_getaffinity(0)))
+    return processes if processes > 1 else 0
+
+
+def pytest_runtest_setup() -> None:
+    """What an earlier test called often is checked again in this one."""
+    type_checks.begin_test()
 
 
 @pytest.fixture(scope="session", autouse=True)

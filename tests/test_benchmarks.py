@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -171,9 +172,9 @@ def test_ablations_train_and_judge_every_variant(run: Run, world: str, tmp_path:
     )  # fmt: skip
     figures = run(
         "ablations.py", "--world", world, "--latents", str(tmp_path / "latents"), "--autoencoder",
-        world, "--runs", str(tmp_path / "runs"), "--variants", "no-ucpe", "all-gdn", "--no-warp",
-        "--with-self-forcing", world, "--steps", "2", "--data", str(data), "--episodes", "1",
-        "--starts", "1", "--drives", "2", "--seconds", "0.5", "--seeds", "0",
+        world, "--runs", str(tmp_path / "runs"), "--init", world, "--variants", "no-ucpe",
+        "all-gdn", "--no-warp", "--with-self-forcing", world, "--steps", "2", "--data", str(data),
+        "--episodes", "1", "--starts", "1", "--drives", "2", "--seconds", "0.5", "--seeds", "0",
     )  # fmt: skip
     worlds = ("no-ucpe", "all-gdn", "with self forcing")
     assert len({str(figures[name]["foresight"]["psnr_1s"]) for name in worlds}) == 3
@@ -230,3 +231,23 @@ def test_refiner(run: Run, world: str, tmp_path: Path) -> None:
 def test_every_benchmark_stands_in_the_table() -> None:
     page = (BENCHMARKS / "README.md").read_text()
     assert {path.name for path in BENCHMARKS.glob("*.py") if path.name not in page} == set()
+
+
+def test_full_size(run: Run) -> None:
+    tiny = ("full_size.py", "--size", "tiny", "--dtype", "float32")
+    figures = run(
+        *tiny, "--device", "cpu", "--repeats", "2", "--warm-up", "1", "--clip", "3", "--ways",
+        "recorded", "--parts", "chunks", "bidirectional", "diffusers", "refiner", "decoder",
+    )  # fmt: skip
+    for part in ("chunk, recorded", "bidirectional pass of 3, diffusers", "chunk refined"):
+        assert figures[part]["rate"] > 0 and len(figures[part]["seconds"]) == 2
+    assert figures["chunk decoded"]["peak"] is None
+    counted = run(*tiny, "--estimate", "--clip", "3")
+    chunk = counted["chunk (2 + 1 passes)"]
+    assert chunk["flops"] == figures["chunk, recorded"]["flops"]
+    assert counted["stream_peak_bytes"] > counted["weights_bytes"] + counted["memory_bytes"]
+    with pytest.raises(ValueError, match=r"weights of 5\.3 GB .* hours a clip"):
+        run("full_size.py", "--device", "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="torch sees no GPU"):
+            run("full_size.py")

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from sanawm_gym import cli
 from sanawm_gym.camera import Intrinsics
 from sanawm_gym.envs.reference.record import RecordConfig, record
 from sanawm_gym.episodes import EpisodeDataset
+from sanawm_gym.train_wm.latents_stage import load_latent_clips
 from sanawm_gym.video import read_video
 from tests.ingest.conftest import Truth, tum, write_comma, write_kitti
 
@@ -48,31 +51,56 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target = root / "my_videos" / f"drive-{info.index}.mp4"
         target.write_bytes(info.video.read_bytes())
         target.with_suffix(".txt").write_text(tum(times, truth.poses))
-        if info.index == 0:
-            fx, fy, cx, cy = columns["intrinsics"][0].tolist()
-            write_kitti(
-                root / "kitti" / "dataset", "00", truth, Intrinsics(fx, fy, cx, cy, 128, 72)
-            )
-            write_comma(root / "comma2k19", "Chunk_1/route/5", truth)
+        lens = Intrinsics(*columns["intrinsics"][0].tolist(), width=128, height=72)
+        write_kitti(root / "kitti" / "dataset", f"0{info.index}", truth, lens)
+        write_comma(root / "comma2k19", f"Chunk_1/route/{5 + info.index}", truth)
     return root
 
 
-def test_the_page_goes_from_videos_to_a_drive(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(workplace)
-    ran = []
-    for line in commands():
-        words = shlex.split(line)
-        assert words.pop(0) == "sanawm-gym"
-        name = " ".join(words[: 2 if words[0] == "train-wm" else 1])
-        assert cli.main(words + shlex.split(TINY.get(name, ""))) == 0, line
-        ran.append(name)
+def run(line: str) -> str:
+    """Run a line of the page, made small, and return the name of its command."""
+    words = shlex.split(line)
+    assert words.pop(0) == "sanawm-gym"
+    name = " ".join(words[: 2 if words[0] == "train-wm" else 1])
+    assert cli.main(words + shlex.split(TINY.get(name, ""))) == 0, line
+    return name
+
+
+@pytest.fixture(scope="module")
+def ran(workplace: Path) -> list[str]:
+    """Names of the page's commands, which have been run in the workplace."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        return [run(line) for line in commands()]
+
+
+def test_the_page_goes_from_videos_to_a_drive(workplace: Path, ran: list[str]) -> None:
     stages = ["vae", "latents", "streaming", "bundle"]
     assert ran == ["ingest"] * 3 + [f"train-wm {stage}" for stage in stages] + ["drive"]
-    assert len(read_video("mine.mp4")) == 16
-    for data, number in (("mine", 2), ("kitti", 1), ("comma", 1)):
-        assert len(EpisodeDataset(workplace / "data" / data)) == number
+    assert len(read_video(workplace / "mine.mp4")) == 16
+    for data in ("mine", "kitti", "comma"):
+        assert len(EpisodeDataset(workplace / "data" / data)) == 2
+
+
+@pytest.mark.parametrize("data", ["kitti", "comma"])
+def test_the_other_layouts_are_trained_on_by_the_same_commands(
+    data: str, workplace: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    wanted = ("train-wm latents", "train-wm streaming")
+    lines = [line for line, name in zip(commands(), ran, strict=True) if name in wanted]
+    assert len(lines) == 2
+    for line in lines:
+        run(line.replace("mine", data).replace("data/latents", f"latents/{data}").replace(
+            "runs/stream", f"runs/{data}"
+        ))  # fmt: skip
+    clips, held_out = load_latent_clips(workplace / "latents" / data)
+    assert len(clips) == len(held_out) == 2  # each drive, and from later on
+    ours, theirs = (
+        load_file(workplace / "runs" / name / "network.safetensors") for name in (data, "stream")
+    )
+    assert ours.keys() == theirs.keys()
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_what_is_ingested_is_the_drive_of_the_simulator(workplace: Path, tmp_path: Path) -> None:
