@@ -64,9 +64,24 @@ def test_the_wheel_reaches_the_picture() -> None:
     assert np.abs(ends[0] - ends[1]).mean() > 2
 
 
-def test_the_shipped_driver_drives_the_shipped_world() -> None:
+def test_the_shipped_refiner_redraws_the_same_drive() -> None:
+    drawn = []
+    for refine in (False, True, True):
+        env = gym.make("SanaWM-Drive-v0", start="017", refine=refine)
+        env.reset(seed=0)
+        for _ in range(3):
+            observation, *_ = env.step(np.zeros(2, np.float32))
+        drawn.append(observation["camera"].astype(float))
+        env.close()
+    draft, refined, again = drawn
+    assert (refined == again).all()
+    assert 0.5 < np.abs(refined - draft).mean() < 25  # other details, the same road
+
+
+@pytest.mark.parametrize("name", ["cloned", "ppo"])
+def test_the_shipped_driver_drives_the_shipped_world(name: str) -> None:
     env = gym.make_vec("SanaWM-Drive-v0", num_envs=2)
-    policy = load_policy("cloned")
+    policy = load_policy(name)
     policy.reset([0, 1])
     observation, _ = env.reset(seed=0)
     for _ in range(3):
