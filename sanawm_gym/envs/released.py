@@ -123,7 +123,7 @@ class ReleasedWorld:
     ) -> ReleasedState:
         """Begin from the last picture of every clip; see `OfficialWorld.start`."""
         begun = self.official.start(
-            images[:, -1], prompts=prompts, intrinsics=intrinsics, seeds=seeds, poses=poses[:, -1:]
+            images, prompts=prompts, intrinsics=intrinsics, seeds=seeds, poses=poses
         )
         return _gathered([(begun, row) for row in range(begun.batch_size)])
 

@@ -75,7 +75,7 @@ def open_world(job: RenderJob, num_frames: int) -> PathWorld:
                 f"release: got {changes} for a streaming network, expected it to be left to the "
                 "release, whose steps it was distilled to"
             )
-        return Streamed(world)
+        return world
     world = OfficialWorld(world.parts, dataclasses.replace(world.sampling, **changes), config)
     return WholeClip(world, num_frames)
 
@@ -93,10 +93,9 @@ def without_refiner(world: PathWorld) -> PathWorld:
     """The same world that shows its draft; weights are shared."""
     if isinstance(world, WholeClip):
         return WholeClip(world.world, world.frames_per_step + 1, refine=False, drafts=world.drafts)
-    if isinstance(world, Streamed):
-        own = world.world
-        config = dataclasses.replace(own.config, refine="no")
-        return Streamed(OfficialWorld(own.parts, own.sampling, config))
+    if isinstance(world, OfficialWorld):
+        config = dataclasses.replace(world.config, refine="no")
+        return OfficialWorld(world.parts, world.sampling, config)
     assert isinstance(world, WorldModel)
     return WorldModel(
         world.config,
@@ -106,35 +105,6 @@ def without_refiner(world: PathWorld) -> PathWorld:
         world.heads,
         engine=world.engine,
     )
-
-
-class Streamed:
-    """A released streaming network; it begins from the last picture of a clip."""
-
-    def __init__(self, world: OfficialWorld) -> None:
-        self.world = world
-        self.width, self.height, self.fps = world.width, world.height, world.fps
-        self.frames_per_step = world.frames_per_step
-
-    def start(
-        self,
-        images: UInt8[np.ndarray, "b f h w 3"],
-        *,
-        prompts: list[str],
-        intrinsics: Float[np.ndarray, "b 4"],
-        seeds: list[int],
-        poses: Float[np.ndarray, "b f 4 4"],
-    ) -> Any:
-        """Begin; see `OfficialWorld.start`."""
-        return self.world.start(
-            images[:, -1], prompts=prompts, intrinsics=intrinsics, seeds=seeds, poses=poses[:, -1:]
-        )
-
-    def step(
-        self, state: Any, poses: Float[np.ndarray, "b f 4 4"]
-    ) -> tuple[UInt8[np.ndarray, "b f h w 3"], Any]:
-        """Draw the next chunk; see `OfficialWorld.step`."""
-        return self.world.step(state, poses)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

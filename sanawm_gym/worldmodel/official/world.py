@@ -180,17 +180,17 @@ class OfficialWorld:
     @torch.no_grad()
     def start(
         self,
-        images: UInt8[np.ndarray, "b h w 3"],
+        images: UInt8[np.ndarray, "b h w 3"] | UInt8[np.ndarray, "b f h w 3"],
         *,
         prompts: Sequence[str],
         intrinsics: Float[np.ndarray, "b 4"],
         seeds: Sequence[int],
-        poses: Float[np.ndarray, "b 1 4 4"] | None = None,
+        poses: Float[np.ndarray, "b f 4 4"] | None = None,
     ) -> OfficialState:
         """Begin streams from one picture each; arguments as `WorldModel.start` takes them.
 
         Args:
-            images: RGB bytes of the world's size.
+            images: RGB bytes of the world's size; of a clip, the last picture is taken.
             prompts: One a row.
             intrinsics: fx, fy, cx, cy of every row in pixels of the world's pictures.
             seeds: One a row.
@@ -204,6 +204,8 @@ class OfficialWorld:
                 f"got a network that is sampled {self.sampling.mode}, expected a streaming one; "
                 "use generate, which draws a whole clip"
             )
+        if images.ndim == 5:
+            images, poses = images[:, -1], None if poses is None else poses[:, -1:]
         opening = Opening(images=images, prompts=prompts, intrinsics=intrinsics, seeds=seeds)
         given = np.eye(4)[None, None].repeat(len(seeds), axis=0) if poses is None else poses
         origin = _exact_poses(given, (len(seeds), 1, 4, 4))[:, 0]
