@@ -62,6 +62,7 @@ class DatasetInfo:
         num_frames: Frames of all episodes.
         episodes_per_shard: Episodes in a full shard.
         seconds: Longest episode [s].
+        astray: Share of the drivers that were asked to leave the road, 0 to 1.
     """
 
     format_version: int
@@ -73,6 +74,7 @@ class DatasetInfo:
     num_frames: int
     episodes_per_shard: int
     seconds: float
+    astray: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def test_ablations_train_and_judge_every_variant(run: Run, world: str, tmp_path:
     data = record(RecordConfig(out=tmp_path / "data", episodes=2, seconds=3.0, seed=90009))
     run_latents_stage(
         LatentsStageConfig(
-            data=data, autoencoder=Path(world), out=tmp_path / "latents", later_starts=0,
+            data=(data,), autoencoder=Path(world), out=tmp_path / "latents", later_starts=0,
             reading=ReadingConfig(picture=(40, 64)),
         )
     )  # fmt: skip

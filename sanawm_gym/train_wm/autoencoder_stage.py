@@ -27,7 +27,7 @@ from sanawm_gym.train_wm.clip_draw import draw_length
 from sanawm_gym.train_wm.critic import Critic, critic_losses
 from sanawm_gym.train_wm.frames import FrameClips, save_samples, to_bytes
 from sanawm_gym.train_wm.processes import Rows, rows_of_rank
-from sanawm_gym.train_wm.recording import ReadingConfig
+from sanawm_gym.train_wm.recording import ReadingConfig, conclude
 from sanawm_gym.train_wm.trainer import Objective, TrainerConfig, train
 from sanawm_gym.worldmodel.autoencoder import (
     DRIVE_AUTOENCODER,
@@ -246,7 +246,7 @@ class AutoencoderObjective(Objective):
         model = _autoencoder_of(weights)
         measure_latents(model, self.clips)
         save_module(out, "autoencoder", model, model.config)
-        self.clips.recording.conclude(out)
+        conclude([self.clips.recording], out)
 
 
 def _autoencoder_of(weights: nn.Module) -> VideoAutoencoder:

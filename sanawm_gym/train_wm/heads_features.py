@@ -10,6 +10,7 @@ One file a clip, written whole or not at all; a second run writes only what is m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -79,20 +80,26 @@ class PassConfig:
 
 
 def read_truth(
-    dataset: EpisodeDataset, name: str, clip: LatentClip, lead_range: float
+    datasets: Sequence[EpisodeDataset], name: str, clip: LatentClip, lead_range: float
 ) -> Float[Tensor, "t q"]:
     """What was true at the last raw frame of every latent frame of a clip.
 
     Args:
-        dataset: Recording from which the clip was encoded.
+        datasets: Recordings from which the clips were encoded, in that order.
         name: File of the clip.
         clip: Its cameras tell whether it belongs to the recording.
         lead_range: Vehicles farther ahead count as none [m].
 
     Raises:
-        ValueError: If the recording is another one.
+        ValueError: If the recordings are other ones.
     """
-    episode, start = clip_place(name)
+    number, episode, start = clip_place(name)
+    if number >= len(datasets):
+        raise ValueError(
+            f"{name} is a clip of recording {number + 1}, got {len(datasets)}: give the recordings "
+            "from which the latents were encoded, in the same order"
+        )
+    dataset = datasets[number]
     numbers = ["lane_offset", "heading_error", "curvature_ahead", "left_edge", "right_edge"]
     wanted = [*numbers, "lead_distance", "lead_speed", "on_road", "crashed", "c2w"]
     columns = dataset.columns(episode, start, start + len(clip.poses), wanted)
@@ -197,7 +204,7 @@ def encode_features(
     clean: CleanPass,
     *,
     latents: Path,
-    dataset: EpisodeDataset,
+    datasets: Sequence[EpisodeDataset],
     config: PassConfig,
 ) -> None:
     """Write features and truth of every clip that has none yet.
@@ -206,7 +213,7 @@ def encode_features(
         folder: Created if missing.
         clean: The network.
         latents: Folder of the ``latents`` stage.
-        dataset: Recording from which those were encoded.
+        datasets: Recordings from which those were encoded, in that order.
         config: How the clips are shown.
 
     Raises:
@@ -236,7 +243,7 @@ def encode_features(
         if (folder / name).exists():
             continue
         clip = shorten(load_clip(latents / name, entry["caption"]), config.longest)
-        truth = read_truth(dataset, name, clip, config.lead_range)
+        truth = read_truth(datasets, name, clip, config.lead_range)
         generator = torch.Generator().manual_seed(mix_seed(config.seed, number))
         level, dropped = torch.rand(2, generator=generator).tolist()
         grain = 0.0

@@ -47,8 +47,8 @@ class HeadsStageConfig:
 
     latents: Path
     """Folder written by the ``latents`` stage."""
-    data: Path
-    """Recording from which those were encoded; it knows the truth."""
+    data: tuple[Path, ...]
+    """Recordings from which those were encoded, in that order; they know the truth."""
     network: Path
     """World folder, or output folder of a stage that trains the network, which stays as it is."""
     trainer: TrainerConfig
@@ -225,13 +225,14 @@ def encode_clips(config: HeadsStageConfig, device: torch.device) -> None:
     """
     weights = load_world_weights(config.network)
     weights.network.to(choose_dtype(config.dtype, str(device)))
-    dataset = EpisodeDataset(config.data)
-    dataset.require("lane_offset", "left_edge", "right_edge")
+    datasets = [EpisodeDataset(path) for path in config.data]
+    for dataset in datasets:
+        dataset.require("lane_offset", "left_edge", "right_edge")
     encode_features(
         config.trainer.out / "features",
         CleanPass(weights, config.picture, device),
         latents=config.latents,
-        dataset=dataset,
+        datasets=datasets,
         config=config.clean_pass,
     )
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from sanawm_gym.episodes import EpisodeInfo
 from sanawm_gym.train_wm.frames import to_signed
 from sanawm_gym.train_wm.official_cache import OfficialClip, write_shard
-from sanawm_gym.train_wm.recording import ReadingConfig, Recording
+from sanawm_gym.train_wm.recording import ReadingConfig, Recording, conclude
 from sanawm_gym.train_wm.run_record import RunRecord, describe_config, hash_input
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoderConfig
 from sanawm_gym.worldmodel.folder import load_weights, read_config, read_json, write_json
@@ -35,14 +35,17 @@ from sanawm_gym.worldmodel.ground_warp import warped_clip
 
 _CLIPS_PER_SHARD = 64
 """Clips in a zip file of the published layout."""
+_MOST_EPISODES = 1_000_000
+"""Of a recording: the names of clips count the episodes of the next one from here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentsStageConfig:
     """Encode a dataset into latents once."""
 
-    data: Path
-    """Dataset folder written by ``sanawm-gym record``."""
+    data: tuple[Path, ...]
+    """Dataset folders written by ``sanawm-gym record`` or ``ingest``. One more can be added at the
+    end later; what is encoded stays."""
     autoencoder: Path
     """Folder with ``autoencoder.json`` and ``autoencoder.safetensors``."""
     out: Path
@@ -57,13 +60,18 @@ class LatentsStageConfig:
     later_frames: int = 61
     """Raw frames of each further clip, a multiple of the temporal stride plus one."""
     held_out: float = 0.05
-    """Share of the episodes, the last ones, marked as held out."""
+    """Share of the episodes, the last ones of every recording, marked as held out."""
     device: str = "cpu"
     """Torch device."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the convolutions; latents are stored in float16 in either case."""
     threads: int = 1
     """CPU threads."""
+
+    def __post_init__(self) -> None:
+        """Refuse to encode nothing."""
+        if not self.data:
+            raise ValueError("got no data: name at least one recording")
 
 
 def load_autoencoder(folder: Path, device: str | torch.device = "cpu") -> VideoAutoencoder:
@@ -89,15 +97,21 @@ def run_latents_stage(config: LatentsStageConfig) -> None:
             f"later_frames is {config.later_frames}, expected a multiple of the temporal stride "
             f"{model.config.temporal_stride} plus one"
         )
-    recording = Recording(config.data, config.reading)
+    recordings = [Recording(path, config.reading) for path in config.data]
     config.out.mkdir(parents=True, exist_ok=True)
     _begin_run(config)
+    splits = [recording.split(config.held_out) for recording in recordings]
+    drives = [
+        (number, info, is_held_out)
+        for number, parts in enumerate(splits)
+        for is_held_out, part in enumerate(parts)
+        for info in part
+    ]
     index: list[dict[str, Any]] = []
-    train, held_out = recording.split(config.held_out)
-    for place, info in enumerate(tqdm(train + held_out, unit="episode", desc="encoding")):
+    for number, info, is_held_out in tqdm(drives, unit="episode", desc="encoding"):
         index += [
-            {"file": file, "caption": info.caption, "held_out": place >= len(train)}
-            for file in _encode_drive(model, recording, info, config)
+            {"file": file, "caption": info.caption, "held_out": bool(is_held_out)}
+            for file in _encode_drive(model, recordings[number], info, number, config)
         ]
     write_json(
         config.out / "latents.json",
@@ -110,7 +124,7 @@ def run_latents_stage(config: LatentsStageConfig) -> None:
         },
     )
     print(f"wrote {len(index)} clips of latents to {config.out}")
-    recording.conclude(config.out)
+    conclude(recordings, config.out)
     if config.official is not None:
         _write_official(config.official, config.out, index, model.config.spatial_stride)
 
@@ -123,7 +137,7 @@ def _begin_run(config: LatentsStageConfig) -> None:
     """
     weights = (config.autoencoder / "autoencoder.safetensors").read_bytes()
     digests = {
-        "data": hash_input(config.data),
+        **{f"data[{i}]": hash_input(path) for i, path in enumerate(config.data)},
         "autoencoder": hashlib.sha256(weights).hexdigest(),
     }
     record = RunRecord(describe_config(config), digests)
@@ -143,11 +157,15 @@ def _begin_run(config: LatentsStageConfig) -> None:
 
 
 def _encode_drive(
-    model: VideoAutoencoder, recording: Recording, info: EpisodeInfo, config: LatentsStageConfig
+    model: VideoAutoencoder,
+    recording: Recording,
+    info: EpisodeInfo,
+    number: int,
+    config: LatentsStageConfig,
 ) -> list[str]:
     """Write the clips of a drive that are missing; the names of all, none if it is damaged."""
     spans = _spans(recording.num_frames(info), model.config.temporal_stride, config)
-    files = [_clip_name(info.index, start) for start, _ in spans]
+    files = [_clip_name(number, info.index, start) for start, _ in spans]
     missing = [i for i, file in enumerate(files) if not (config.out / file).exists()]
     if not missing:
         return files
@@ -234,14 +252,14 @@ def _write_official(
     print(f"wrote the same clips to {official}, in the published layout")
 
 
-def _clip_name(episode: int, start: int) -> str:
-    return f"clip-{episode:06d}-{start:05d}.safetensors"
+def _clip_name(number: int, episode: int, start: int) -> str:
+    return f"clip-{number * _MOST_EPISODES + episode:06d}-{start:05d}.safetensors"
 
 
-def clip_place(name: str) -> tuple[int, int]:
-    """Episode of a clip and its first raw frame there, from the name of its file."""
+def clip_place(name: str) -> tuple[int, int, int]:
+    """Number of a clip's recording, episode and first raw frame, from the name of its file."""
     _, episode, start = Path(name).stem.split("-")
-    return int(episode), int(start)
+    return *divmod(int(episode), _MOST_EPISODES), int(start)
 
 
 def write_clip(path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,16 +173,6 @@ class Recording:
             "left_out": self.left_out,
         }
 
-    def conclude(self, out: Path) -> None:
-        """Print how many drives were left out, and add which to the ``run.json`` of a folder."""
-        print(
-            f"read {self.num_episodes - self._num_damaged} of {self.num_episodes} episodes of "
-            f"{self.path}; {self._num_damaged} damaged and left out"
-        )
-        path = out / "run.json"
-        run = read_json(path) if path.is_file() else {}
-        write_json(path, {**run, "recording": self.report()})
-
     def _lens(self, rows: Float64[np.ndarray, "f 4"]) -> Intrinsics:
         """The one lens of a drive, fitted."""
         info = self._dataset.info
@@ -206,6 +197,25 @@ class Recording:
                 f"expected at most a share of {self.config.max_damaged:g} (max_damaged); the "
                 f"first, {first[0]}: {first[1]}"
             )
+
+
+def conclude(recordings: Sequence[Recording], out: Path) -> None:
+    """Print how many drives were left out, and add which to the ``run.json`` of a folder.
+
+    Args:
+        recordings: What was read; of one the report is an object, of several a list of them.
+        out: The folder.
+    """
+    reports = [recording.report() for recording in recordings]
+    for recording, report in zip(recordings, reports, strict=True):
+        num_episodes, num_left_out = report["num_episodes"], report["num_left_out"]
+        print(
+            f"read {num_episodes - num_left_out} of {num_episodes} episodes of "
+            f"{recording.path}; {num_left_out} damaged and left out"
+        )
+    path = out / "run.json"
+    run = read_json(path) if path.is_file() else {}
+    write_json(path, {**run, "recording": reports[0] if len(reports) == 1 else reports})
 
 
 def whole_stride(recorded: float, wanted: float, path: Path) -> int:

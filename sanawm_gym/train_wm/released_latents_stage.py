@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sanawm_gym.episodes import EpisodeInfo
 from sanawm_gym.train_wm.frames import to_signed
 from sanawm_gym.train_wm.official_cache import OfficialClip, write_shard
-from sanawm_gym.train_wm.recording import ReadingConfig, Recording
+from sanawm_gym.train_wm.recording import ReadingConfig, Recording, conclude
 from sanawm_gym.train_wm.run_record import RunRecord, describe_config, hash_input
 from sanawm_gym.worldmodel.folder import read_json, write_json
 from sanawm_gym.worldmodel.official.autoencoder import Ltx2Autoencoder
@@ -89,7 +89,7 @@ def run_released_latents_stage(config: ReleasedLatentsStageConfig) -> None:
             config.out / "raw", config.out / "latents", shard, itertools.chain([first], clips)
         )
     print(f"wrote {count} clips to {config.out}, in the published layout")
-    recording.conclude(config.out)
+    conclude([recording], config.out)
 
 
 def _begin_run(config: ReleasedLatentsStageConfig) -> None:

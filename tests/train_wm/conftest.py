@@ -102,7 +102,7 @@ def latents(recording: Path, autoencoder: Path, tmp_path_factory: pytest.TempPat
     out = tmp_path_factory.mktemp("latents")
     run_latents_stage(
         LatentsStageConfig(
-            data=recording, autoencoder=autoencoder, out=out, later_starts=1, later_frames=41
+            data=(recording,), autoencoder=autoencoder, out=out, later_starts=1, later_frames=41
         )
     )
     return out

@@ -163,7 +163,7 @@ def small_objective_of(stage: str, data: Path, run: TrainerConfig) -> tuple[type
     if stage == "heads":
         return HeadsObjective, HeadsStageConfig(
             latents=data / "latents",
-            data=data / "recording",
+            data=(data / "recording",),
             network=data / "network",
             trainer=run,
             clean_pass=PassConfig(longest=3),

@@ -55,7 +55,7 @@ def clip(latents: Path) -> LatentClip:
 def stage(data: Path, latents: Path, network: Path, out: Path, steps: int) -> HeadsStageConfig:
     return HeadsStageConfig(
         latents=latents,
-        data=data,
+        data=(data,),
         network=network,
         trainer=TrainerConfig(
             out=out, steps=steps, warmup=2, save_every=2, sample_every=0, schedule="constant"
@@ -71,7 +71,7 @@ def test_the_truth_is_that_of_the_frame_at_which_a_latent_ends(
     recording: Path, clip: LatentClip
 ) -> None:
     dataset = EpisodeDataset(recording)
-    truth = read_truth(dataset, CLIP, clip, lead_range=50.0).double().numpy()
+    truth = read_truth([dataset], CLIP, clip, lead_range=50.0).double().numpy()
     columns = dataset.columns(EPISODE)
     rows = START + 4 * np.arange(len(clip.latents))
     assert truth.shape == (len(clip.latents), len(QUANTITIES))
@@ -86,7 +86,7 @@ def test_what_is_said_of_a_vehicle_ahead_is_masked_where_there_is_none(
     dataset = EpisodeDataset(recording)
     distance = dataset.columns(EPISODE)["lead_distance"][START:][::4][: len(clip.latents)]
     limit = float(np.sort(np.asarray(distance))[len(distance) // 2])
-    truth = read_truth(dataset, CLIP, clip, lead_range=limit).numpy()
+    truth = read_truth([dataset], CLIP, clip, lead_range=limit).numpy()
     leads = truth[:, NAMES.index("has_lead")] == 1
     assert (leads == (distance <= limit)).all()
     for name in ("lead_distance", "lead_speed"):
@@ -99,7 +99,19 @@ def test_the_truth_of_another_recording_is_refused(recording: Path, clip: Latent
     turned[-1, 0, 3] += 0.1
     other = dataclasses.replace(clip, poses=turned)
     with pytest.raises(ValueError, match="was not seen from the cameras of episode 1"):
-        read_truth(EpisodeDataset(recording), CLIP, other, lead_range=50.0)
+        read_truth([EpisodeDataset(recording)], CLIP, other, lead_range=50.0)
+
+
+def test_the_truth_is_looked_up_in_the_recording_of_the_clip(
+    recording: Path, clip: LatentClip
+) -> None:
+    dataset = EpisodeDataset(recording)
+    second = f"clip-{1_000_000 + EPISODE}-{START:05d}.safetensors"
+    truth = read_truth([dataset, dataset], second, clip, lead_range=50.0)
+    expected = read_truth([dataset], CLIP, clip, lead_range=50.0)
+    torch.testing.assert_close(truth, expected, rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(ValueError, match="a clip of recording 2, got 1"):
+        read_truth([dataset], second, clip, lead_range=50.0)
 
 
 def test_a_shortened_clip_keeps_the_cameras_of_its_latents(clip: LatentClip) -> None:

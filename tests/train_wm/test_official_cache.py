@@ -222,7 +222,7 @@ def test_the_latents_stage_writes_both_layouts_alike(
     own, official = tmp_path / "own", tmp_path / "official"
     run_latents_stage(
         LatentsStageConfig(
-            data=recording, autoencoder=autoencoder, out=own, official=official, later_starts=0
+            data=(recording,), autoencoder=autoencoder, out=own, official=official, later_starts=0
         )
     )
     stage = StreamStageConfig(

@@ -21,6 +21,7 @@ from sanawm_gym.train_wm.autoencoder_stage import (
 from sanawm_gym.train_wm.frames import FrameClips
 from sanawm_gym.train_wm.latents_stage import (
     LatentsStageConfig,
+    clip_place,
     load_latent_clips,
     run_latents_stage,
 )
@@ -234,6 +235,31 @@ def test_the_vae_stage_says_in_its_run_what_it_left_out(
         vae(data, out, reading=ReadingConfig(picture=(40, 60)))
 
 
+def test_latents_of_several_recordings_stand_in_one_folder(
+    autoencoder: Path, tmp_path: Path
+) -> None:
+    data = [write_drives(tmp_path / name, [9, 13, 9], size=(40, 64)) for name in ("a", "b")]
+    reading = ReadingConfig(picture=(40, 64))
+    config = LatentsStageConfig(
+        data=(data[0],), autoencoder=autoencoder, out=tmp_path / "out", reading=reading,
+        later_starts=0,
+    )  # fmt: skip
+    run_latents_stage(config)
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("clip-*")}
+    run_latents_stage(replace(config, data=tuple(data)))
+    files = sorted(path.name for path in (tmp_path / "out").glob("clip-*"))
+    assert len(files) == 6 and all(
+        (tmp_path / "out" / name).read_bytes() == whole for name, whole in first.items()
+    )
+    assert [clip_place(name) for name in files] == [(k, i, 0) for k in range(2) for i in range(3)]
+    train, held_out = load_latent_clips(tmp_path / "out")
+    assert [len(train), len(held_out)] == [4, 2]  # the last drive of either recording
+    report = json.loads((tmp_path / "out" / "run.json").read_text())["recording"]
+    assert [part["num_episodes"] for part in report] == [3, 3]
+    with pytest.raises(ValueError, match="no data"):
+        replace(config, data=())
+
+
 def test_the_latents_stage_leaves_damage_out_and_takes_it_in_when_mended(
     autoencoder: Path, tmp_path: Path
 ) -> None:
@@ -243,7 +269,7 @@ def test_the_latents_stage_leaves_damage_out_and_takes_it_in_when_mended(
     cut_off(video)
     reading = ReadingConfig(picture=(40, 64), max_damaged=0.25)
     config = LatentsStageConfig(
-        data=data, autoencoder=autoencoder, out=out, reading=reading, later_starts=0
+        data=(data,), autoencoder=autoencoder, out=out, reading=reading, later_starts=0
     )
     with pytest.warns(UserWarning, match=r"left out shard-00000/episode-000001\.mp4"):
         run_latents_stage(config)

@@ -3,6 +3,10 @@
 Every policy is the good driver with a fault. When the car has left the road too far or is turned
 across it, the good driver takes over until it is back in its lane: recordings contain the trouble
 and the recovery, and mostly road.
+
+The astray driver is there for what the others leave out, and drives only where it is asked for: it
+lets go of the road, holds a wheel angle or none, and crosses the country until the good driver
+brings it back. A world that has never seen this draws a road under every car that leaves one.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ from jaxtyping import Float64
 
 from .world import ReferenceWorld, StartState
 
+ASTRAY = "astray"
 POLICIES = ("good", "noisy", "recovering", "reckless", "stop_and_go")
 _WEIGHTS = (0.18, 0.24, 0.28, 0.21, 0.09)
 DECISION = 0.25  # [s]
+_FARTHEST = 25.0  # [m] from the edge of the road; there the good driver takes the astray one back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +38,7 @@ class Temper:
         kick_every: Mean time between deliberate swerves [s]; inf for none.
         wander: Standard deviation of the wanted lane offset [m].
         careless: Whether the vehicle ahead is ignored.
+        stray_every: Mean time on the road between two departures from it [s]; inf for none.
     """
 
     policy: str
@@ -42,10 +49,23 @@ class Temper:
     kick_every: float = np.inf
     wander: float = 0.0
     careless: bool = False
+    stray_every: float = np.inf
 
 
-def sample_temper(rng: np.random.Generator) -> Temper:
-    """Draw the driver of one recording."""
+def sample_temper(rng: np.random.Generator, astray: bool = False) -> Temper:
+    """Draw the driver of one recording.
+
+    Args:
+        rng: Of the recording.
+        astray: Whether it is one that leaves the road and drives on beside it.
+    """
+    if astray:
+        return Temper(
+            policy=ASTRAY,
+            speed_factor=float(rng.uniform(0.5, 1.2)),
+            pedal_noise=0.2,
+            stray_every=float(rng.uniform(0.7, 2.5)),
+        )
     policy = POLICIES[rng.choice(len(POLICIES), p=_WEIGHTS)]
     factor = float(rng.uniform(0.7, 1.1))
     if policy == "noisy":
@@ -99,11 +119,16 @@ class RecordingDriver:
         self._taken_over = False
         self._kick, self._kick_left = 0.0, 0.0
         self._pace, self._pace_left = 1.0, float(rng.uniform(2.0, 6.0))
+        self._stray, self._stray_left = np.zeros(2), 0.0
 
     def act(self) -> Float64[np.ndarray, "2"]:
         """Action for the next decision."""
         world, temper = self.world, self.temper
         self._update_whims()
+        if temper.policy == ASTRAY and self._is_astray():
+            action = self._stray.copy()
+            action[1] += self._noise[1] * temper.pedal_noise
+            return np.asarray(np.clip(action, -1.0, 1.0))
         careful = self._needs_help()
         limit = world.scene.speed_limit * temper.speed_factor * self._pace
         others = world.traffic.states()
@@ -148,6 +173,26 @@ class RecordingDriver:
                 stop = self._pace > 0.0 and rng.random() < 0.6
                 self._pace = 0.0 if stop else float(rng.uniform(0.3, 1.0))
                 self._pace_left = float(rng.uniform(2.0, 4.5) if stop else rng.uniform(3.0, 7.0))
+
+    def _is_astray(self) -> bool:
+        """Whether the car has been let go of; draws when, how and for how long."""
+        rng, world = self.rng, self.world
+        if world.outside() > _FARTHEST:
+            self._stray_left = 0.0
+        self._stray_left -= DECISION
+        if self._stray_left > 0.0:
+            return True
+        outside = world.outside() > 0.0
+        # beside the road it goes on as likely as not; on it, it waits for the next departure
+        chance = 0.5 if outside and not self._taken_over else DECISION / self.temper.stray_every
+        if self._taken_over or rng.random() >= chance:
+            return False
+        self._stray_left = float(rng.uniform(2.0, 6.0))
+        hold = rng.random()
+        lateral = 0.0 if hold < 0.25 else float(rng.normal(0.0, 0.7 if hold < 0.5 else 2.5))
+        pedal = float(rng.normal(0.05, 0.25)) if world.speed > 3.0 else 0.4
+        self._stray = np.array([self._steer_for(lateral), min(pedal, 0.5)])
+        return True
 
     def _needs_help(self) -> bool:
         """Whether the good driver is at the wheel, with some hysteresis."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,8 @@ class RecordConfig:
             million episodes).
         workers: Processes, >= 1; their number does not change the result.
         episodes_per_shard: Drives in one shard, >= 1.
+        astray: Share of drives whose driver leaves the road and goes on beside it, 0 to 1; in
+            worlds without rails, hedges and walls. The other drives are the same for every share.
     """
 
     out: Path
@@ -68,6 +70,7 @@ class RecordConfig:
     seed: int = 0
     workers: int = 1
     episodes_per_shard: int = 16
+    astray: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -78,6 +81,8 @@ class RecordConfig:
             )
         if not 1.0 <= self.seconds <= 600.0:
             raise ValueError(f"record: got seconds={self.seconds}, expected 1 to 600")
+        if not 0.0 <= self.astray <= 1.0:
+            raise ValueError(f"record: got astray={self.astray}, expected a share of 0 to 1")
 
     @property
     def num_decisions(self) -> int:
@@ -92,6 +97,11 @@ class RecordConfig:
     def world_seed(self, episode: int) -> int:
         """Seed of the world of an episode."""
         return self.seed * 10_000_000 + episode
+
+    def is_astray(self, episode: int) -> bool:
+        """Whether the driver of an episode leaves the road."""
+        sequence = np.random.SeedSequence([self.world_seed(episode), 0xA57])
+        return bool(np.random.Generator(np.random.PCG64(sequence)).random() < self.astray)
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ def _check_same_recording(config: RecordConfig) -> None:
     if not (config.out / "dataset.json").exists():
         return
     info = read_info(config.out)
-    for name in ("seed", "seconds", "episodes_per_shard"):
+    for name in ("seed", "seconds", "episodes_per_shard", "astray"):
         there, wanted = getattr(info, name), getattr(config, name)
         if there != wanted:
             raise ValueError(
@@ -185,6 +195,7 @@ def _write_info(config: RecordConfig) -> None:
         num_frames=sum(meta.num_rows for meta in metas),
         episodes_per_shard=config.episodes_per_shard,
         seconds=config.seconds,
+        astray=config.astray,
     )
     write_info(config.out, info)
 
@@ -194,10 +205,13 @@ def _record_episode(job: _Job) -> Columns:
     config, seed = job.config, job.config.world_seed(job.episode)
     path = episode_path(config.out, job.episode // config.episodes_per_shard, job.episode)
     scene = sample_scene(seed)
+    astray = config.is_astray(job.episode)
+    if astray:
+        scene = replace(scene, barrier="none")
     world = ReferenceWorld(scene, length=_TOP_SPEED * config.seconds, seed=seed)
     for attempt in range(5):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, attempt, 0xD21])))
-        temper = sample_temper(rng)
+        temper = sample_temper(rng, astray)
         world.start(sample_start(world, temper, rng))
         rows, steps = [], drive(world, temper, rng, config.num_decisions)
         with VideoWriter(path, FPS) as writer:

@@ -1,17 +1,19 @@
 """Recordings: whole, consistent with themselves, the same by any number of workers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sanawm_gym.camera import CameraRig
-from sanawm_gym.envs.reference.policies import POLICIES, sample_temper
-from sanawm_gym.envs.reference.record import RecordConfig, record
+from sanawm_gym.envs.reference.policies import ASTRAY, POLICIES, sample_start, sample_temper
+from sanawm_gym.envs.reference.record import RecordConfig, drive, record
 from sanawm_gym.envs.reference.renderer import Renderer
 from sanawm_gym.envs.reference.road import Road
 from sanawm_gym.envs.reference.scene import sample_scene
-from sanawm_gym.episodes import EpisodeDataset, shard_path
+from sanawm_gym.envs.reference.world import ReferenceWorld
+from sanawm_gym.episodes import EpisodeDataset, episode_path, shard_path
 from sanawm_gym.geometry import planar_pose
 from sanawm_gym.vehicle import KinematicBicycle
 
@@ -106,9 +108,45 @@ def test_all_kinds_of_drivers_are_drawn() -> None:
     rng = np.random.default_rng(0)
     drawn = {sample_temper(rng).policy for _ in range(100)}
     assert drawn == set(POLICIES)
+    assert sample_temper(rng, astray=True).policy == ASTRAY
 
 
-@pytest.mark.parametrize("bad", [{"episodes": 0}, {"seconds": 0.5}, {"workers": 0}, {"seed": -1}])
+def test_who_goes_astray_leaves_the_road_and_comes_back() -> None:
+    far, back = [], 0
+    for seed in range(4):
+        scene = replace(sample_scene(seed), barrier="none")
+        world = ReferenceWorld(scene, length=500.0, seed=seed)
+        rng = np.random.default_rng(seed)
+        temper = sample_temper(rng, astray=True)
+        world.start(sample_start(world, temper, rng))
+        outside = [world.outside() for _ in drive(world, temper, rng, 80)]
+        far.append(max(outside))
+        beyond = np.flatnonzero(np.array(outside) > 1.0)
+        back += bool(len(beyond)) and min(outside[beyond[0] :]) < -0.5
+    # held at full speed the wheel carries a car no farther than this before it is taken back
+    assert max(far) > 5.0 and max(far) < 100.0
+    assert back > 0
+
+
+def test_drives_beside_the_road_leave_the_others_as_they_are(tmp_path: Path) -> None:
+    settings = {"episodes": 4, "seconds": 1.0, "episodes_per_shard": 4, "seed": 6}
+    plain, mixed = tmp_path / "plain", tmp_path / "mixed"
+    record(RecordConfig(out=plain, **settings))  # type: ignore[arg-type]
+    config = RecordConfig(out=mixed, astray=0.5, **settings)  # type: ignore[arg-type]
+    record(config)
+    policies = [info.policy for info in EpisodeDataset(mixed).episodes]
+    assert [policy == ASTRAY for policy in policies] == [config.is_astray(i) for i in range(4)]
+    assert 0 < policies.count(ASTRAY) < 4
+    for number in (i for i in range(4) if not config.is_astray(i)):
+        same = [episode_path(folder, 0, number).read_bytes() for folder in (plain, mixed)]
+        assert same[0] == same[1]
+    with pytest.raises(ValueError, match=r"got astray=0.0, but .* astray=0.5"):
+        record(RecordConfig(out=mixed, **settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"episodes": 0}, {"seconds": 0.5}, {"workers": 0}, {"seed": -1}, {"astray": 1.5}]
+)
 def test_impossible_recordings_are_refused(tmp_path: Path, bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="record: got"):
         RecordConfig(out=tmp_path, **bad)  # type: ignore[arg-type]
