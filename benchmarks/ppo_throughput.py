@@ -6,12 +6,18 @@ resets, updates), and the same adapter under random actions. Rates are given by 
 processor time; on a machine that others use too, the latter is what the program itself needs. With
 `--workers` the cars of either side are spread over processes, which the clock alone can time.
 
+Beside them stands what the arithmetic allows: the operations of a decision in the readable form of
+the world, counted by torch, and the rate of bfloat16 matrix products of a size that suits them,
+measured in as many processes at once. No environment can be faster than their quotient, and the
+learner comes on top.
+
     python benchmarks/ppo_throughput.py --num-envs 8 16 --workers 2 --out results/ppo.json
 """
 
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +28,7 @@ import numpy as np
 import torch
 import tyro
 from report import Report
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from sanawm_gym.agents.ppo import PPOConfig, PPOLearner
@@ -136,8 +143,43 @@ def measure(options: Options, num_envs: int) -> dict[str, Any]:
     }
 
 
+def operations(options: Options) -> float:
+    """Multiplications and additions of matrix products and convolutions in one decision."""
+    task = TaskConfig(env=options.env, num_envs=1, world=options.world, settings=options.settings)
+    task = dataclasses.replace(task, settings=(*task.settings, "backend=plain"))
+    env = SB3VecEnv(make_envs(task, 1))
+    action = np.zeros((1, 2), dtype=np.float32)
+    env.seed(options.seed)
+    env.reset()
+    env.step(action)  # the first decision also reads what the start left
+    with FlopCounterMode(display=False) as counter:
+        env.step(action)
+    env.close()
+    return float(counter.get_total_flops())
+
+
+def products(threads: int, seconds: float = 2.0) -> float:
+    """Operations a second of bfloat16 products of 1152 x 640 by 640 x 640."""
+    torch.set_num_threads(threads)
+    a = torch.randn(1152, 640, dtype=torch.bfloat16)
+    b = torch.randn(640, 640, dtype=torch.bfloat16)
+    out, done, begun = a @ b, 0, time.perf_counter()
+    while time.perf_counter() < begun + seconds:
+        for _ in range(20):
+            torch.mm(a, b, out=out)
+        done += 20
+    return 2.0 * done * 1152 * 640 * 640 / (time.perf_counter() - begun)
+
+
+def ceiling(options: Options) -> float:
+    """The same of all processes at once."""
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        return sum(pool.map(products, [options.threads] * options.workers, chunksize=1))
+
+
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
+    count, rate = operations(options), ceiling(options)
     found = {str(num_envs): measure(options, num_envs) for num_envs in options.num_envs}
     is_here = options.workers == 1
     clock = "cpu" if is_here else "wall"
@@ -164,10 +206,13 @@ def main(options: Options) -> None:
             "share of the learner",
         ],
         rows=rows,
-        figures=found,
+        figures={**found, "operations": count, "operations_per_second": rate},
         notes=[
             f"Best of PPO: {best:.1f} env-steps/s by the clock; the aim is {TARGET:.0f} on two "
-            "cores. What is not the learner's share is the environment's."
+            "cores. What is not the learner's share is the environment's.",
+            f"A decision takes {count / 1e9:.2f} GFLOP; matrix products alone run at "
+            f"{rate / 1e9:.0f} GFLOP/s here, so that no form of this world could make more than "
+            f"{rate / count:.0f} env-steps/s, learner not included.",
         ],
     ).publish(options, options.out)
 
