@@ -91,10 +91,11 @@ class Lanes:
         seed: Seed of the order of clips.
         laps: Times a clip is read before the lane goes on to another. From its second lap on it
             begins at its second latent frame, seen from where the lap before ended, so that a
-            stream of the network's own goes on for longer than a clip lasts.
+            stream of the network's own goes on for longer than a clip lasts. Clips of drives that
+            leave the road are read once: who ends in a field would be told to draw a road there.
         exchange: Share of the laps after the first that keep their cameras and go on under the
             caption and with the latent frames of another clip, 0 to 1: the world is asked to
-            change.
+            change. Neither clip is one of a drive that leaves the road.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Lanes:
                 "clips or shorten the pieces"
             )
         self._clips, self._piece, self._seed = clips, piece, seed
+        self._on_road = [clip for clip in clips if not clip.strays]
         self._model, self._picture = model, picture
         self._has_drawn = any(clip.drawn is not None for clip in clips)
         self._visits = dict.fromkeys(lanes, 0)
@@ -156,7 +158,7 @@ class Lanes:
 
     def _turn(self, clip: LatentClip, lane: int) -> Piece:
         """First piece after the lane's clip has ended: of another lap, or of another clip."""
-        self._lap[lane] = (self._lap[lane] + 1) % self._laps
+        self._lap[lane] = (self._lap[lane] + 1) % (1 if clip.strays else self._laps)
         if self._lap[lane]:
             stop = self._model.temporal_stride * (self._position[lane] - 1)
             before = clip.poses[stop - self._model.temporal_stride]
@@ -222,7 +224,7 @@ class Lanes:
         key = mix_seed(self._seed, lane, self._visits[lane], lap)
         if lap == 0 or key % 1000 >= 1000 * self._exchange:
             return clip
-        return self._clips[mix_seed(key, 1) % len(self._clips)]
+        return self._on_road[mix_seed(key, 1) % len(self._on_road)]
 
     def progress(self) -> dict[int, dict[str, int]]:
         """Where every lane stands."""

@@ -109,10 +109,13 @@ def run_latents_stage(config: LatentsStageConfig) -> None:
     ]
     index: list[dict[str, Any]] = []
     for number, info, is_held_out in tqdm(drives, unit="episode", desc="encoding"):
-        index += [
-            {"file": file, "caption": info.caption, "held_out": bool(is_held_out)}
-            for file in _encode_drive(model, recordings[number], info, number, config)
-        ]
+        files = _encode_drive(model, recordings[number], info, number, config)
+        said = {
+            "caption": info.caption,
+            "held_out": bool(is_held_out),
+            "strays": bool(files) and recordings[number].strays(info),
+        }
+        index += [{"file": file, **said} for file in files]
     write_json(
         config.out / "latents.json",
         {
@@ -284,6 +287,8 @@ class LatentClip:
     """float64 (4,) fx, fy, cx, cy in pixels of the pictures."""
     caption: str
     """What the clip shows."""
+    strays: bool = False
+    """Whether the drive leaves the road: what its cameras see fits no other drive's pictures."""
 
     drawn: torch.Tensor | None = None
     """As `latents`, but drawn by a network (stage ``rollouts``)."""
@@ -298,13 +303,15 @@ def _read_clip(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"cannot read {path} ({error}): delete it and make it again") from error
 
 
-def load_clip(path: Path, caption: str, drawn: Path | None = None) -> LatentClip:
+def load_clip(
+    path: Path, caption: str, drawn: Path | None = None, *, strays: bool = False
+) -> LatentClip:
     """Read one clip, and what a network drew in its place if there is such a file.
 
     Raises:
         ValueError: If a file is damaged or the drawn clip has another shape than the true one.
     """
-    clip = LatentClip(caption=caption, **_read_clip(path))
+    clip = LatentClip(caption=caption, strays=strays, **_read_clip(path))
     if drawn is None:
         return clip
     other = _read_clip(drawn)
@@ -351,7 +358,8 @@ def load_latent_clips(
     parts: tuple[list[LatentClip], list[LatentClip]] = ([], [])
     for entry in index["clips"]:
         name = entry["file"]
-        clip = load_clip(folder / name, entry["caption"], drawn.get(name))
+        strays = entry.get("strays", False)  # not said by older versions
+        clip = load_clip(folder / name, entry["caption"], drawn.get(name), strays=strays)
         parts[entry["held_out"]].append(clip)
     if not parts[0] or not parts[1]:
         raise ValueError(

@@ -27,6 +27,8 @@ from sanawm_gym.geometry import check_poses
 from sanawm_gym.train_wm.mp4 import count_frames
 from sanawm_gym.worldmodel.folder import read_json, write_json
 
+_MOST_ASIDE = 0.1
+"""Share of a drive beside the road from which on it counts as one that leaves it."""
 _LENS_TOLERANCE = 1e-3
 """Part of the picture's width by which a lens may change within a drive."""
 
@@ -164,6 +166,11 @@ class Recording:
         middle = Intrinsics(1.0, 1.0, 0.0, 0.0, source.width, source.height)
         height, width = self.config.picture
         return fit_image(frames, middle, width, height)[0]
+
+    def strays(self, info: EpisodeInfo) -> bool:
+        """Whether a drive spends more than a tenth of its frames beside the road."""
+        on_road = self._dataset.columns(info.index, names=["on_road"])["on_road"]
+        return bool(1.0 - np.mean(on_road) > _MOST_ASIDE)
 
     def report(self) -> dict[str, Any]:
         """What became of the drives."""

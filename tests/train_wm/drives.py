@@ -46,8 +46,12 @@ def write_drives(
     fps: float = 16.0,
     per_shard: int = 2,
     poses: dict[int, np.ndarray] | None = None,
+    aside: dict[int, int] | None = None,
 ) -> Path:
-    """Write a dataset of drives of some lengths; `poses` replaces those of some episodes."""
+    """Write a dataset of drives of some lengths.
+
+    `poses` replaces those of some episodes, `aside` is how many frames some spend beside the road.
+    """
     height, width = size
     shards = [range(first, len(lengths))[:per_shard] for first in range(0, len(lengths), per_shard)]
     for shard, episodes in enumerate(shards):
@@ -62,6 +66,7 @@ def write_drives(
             }
             columns |= {name: np.zeros(num) for name in (*EGO_COLUMNS, *TRUTH_COLUMNS)}
             columns |= {name: np.zeros(num, bool) for name in FLAG_COLUMNS}
+            columns["on_road"] = np.arange(num) >= (aside or {}).get(episode, 0)
             columns["c2w"] = (poses or {}).get(episode, drive_poses(num, fps)).reshape(num, 16)
             lens = np.array(LENS) * [width, width, width, height]
             columns["intrinsics"] = np.tile(lens, (num, 1))

@@ -1,5 +1,6 @@
 """Lanes read every clip in order, keep the path of the cameras whole, and change what is asked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,27 @@ def test_later_laps_exchange_caption_and_frames_and_keep_cameras(clips: list[Lat
             assert not torch.equal(a.latents, b.latents)
     assert changed > count // 4
     assert plain[0].captions == other[0].captions
+
+
+def test_drives_that_leave_the_road_are_read_once_and_lend_no_pictures(
+    clips: list[LatentClip],
+) -> None:
+    named = [
+        replace(clip, caption=f"clip {index}", strays=index % 2 == 0)
+        for index, clip in enumerate(clips)
+    ]
+    straying = {clip.caption for clip in named if clip.strays}
+    read = pieces_of(lanes(named, laps=3, exchange=1.0), 90)
+    seen, visits = dict.fromkeys(straying, 0), dict.fromkeys(straying, 0)
+    for piece in read:
+        assert not (piece.exchanged[0] and piece.captions[0] in straying)
+        if piece.captions[0] in straying:
+            seen[piece.captions[0]] += 1
+            visits[piece.captions[0]] += piece.begins[0]
+    assert sum(visits.values()) > 2
+    lengths = {clip.caption: clip.latents.shape[0] // PIECE for clip in named}
+    finished = sum(seen.values()) - sum(visits[name] * lengths[name] for name in straying)
+    assert -max(lengths.values()) < finished <= 0  # but for the last, each visit is one lap
 
 
 def test_progress_takes_a_reader_back_to_any_lap(clips: list[LatentClip]) -> None:

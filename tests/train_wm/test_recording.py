@@ -238,7 +238,11 @@ def test_the_vae_stage_says_in_its_run_what_it_left_out(
 def test_latents_of_several_recordings_stand_in_one_folder(
     autoencoder: Path, tmp_path: Path
 ) -> None:
-    data = [write_drives(tmp_path / name, [9, 13, 9], size=(40, 64)) for name in ("a", "b")]
+    drives = [("a", {}), ("b", {0: 1, 1: 0, 2: 0})]
+    data = [
+        write_drives(tmp_path / name, [9, 13, 9], size=(40, 64), aside=aside)
+        for name, aside in drives
+    ]
     reading = ReadingConfig(picture=(40, 64))
     config = LatentsStageConfig(
         data=(data[0],), autoencoder=autoencoder, out=tmp_path / "out", reading=reading,
@@ -254,6 +258,14 @@ def test_latents_of_several_recordings_stand_in_one_folder(
     assert [clip_place(name) for name in files] == [(k, i, 0) for k in range(2) for i in range(3)]
     train, held_out = load_latent_clips(tmp_path / "out")
     assert [len(train), len(held_out)] == [4, 2]  # the last drive of either recording
+    assert [clip.strays for clip in (*train, *held_out)] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
     report = json.loads((tmp_path / "out" / "run.json").read_text())["recording"]
     assert [part["num_episodes"] for part in report] == [3, 3]
     with pytest.raises(ValueError, match="no data"):
