@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -61,16 +62,30 @@ def departures_of(
 _TOLD: set[tuple[str, str]] = set()
 
 
-def say_that_it_left(world: str, envelope: str, line: str) -> None:
-    """Once a process and world: a log entry, since the drive goes on as asked for."""
-    if (world, envelope) in _TOLD:
+def say_that_it_left(
+    world: str,
+    envelope: Envelope | None,
+    lines: Sequence[str] | None,
+    slower: str = "speed=..., a VehicleConfig with a lower max_speed",
+) -> None:
+    """Once a process and world: a log entry, since the drive goes on as asked for.
+
+    Args:
+        world: Name of it.
+        envelope: What it knows; None where nobody looked.
+        lines: What `departures_of` found.
+        slower: Settings that would keep to the envelope.
+    """
+    left = next(filter(None, lines or ()), None)
+    if envelope is None or left is None or (world, envelope.name) in _TOLD:
         return
-    _TOLD.add((world, envelope))
+    _TOLD.add((world, envelope.name))
     logging.getLogger(__name__).warning(
-        "world %r is driven beyond %s, which is all it has seen: %s. Expect bad pictures. Start "
-        "slower (speed=..., a VehicleConfig with a lower max_speed), or fine-tune it on driving "
-        "video (docs/official.md) and say envelope='car'; envelope=None stops the check",
+        "in world %r the camera moves beyond %s, which is all it has seen: %s. Expect bad "
+        "pictures. Go slower (%s), or fine-tune it on driving video (docs/official.md) and say "
+        "envelope='car'; envelope=None stops the check",
         world,
-        envelope,
-        line,
+        envelope.name,
+        left,
+        slower,
     )

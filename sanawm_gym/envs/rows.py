@@ -47,7 +47,7 @@ class DriveRows(EpisodeRows[DriveConfig, DriveState, DriveSnapshot]):
                 needs a world that reads its pictures.
         """
         super().__init__(config, num_rows, max_steps)
-        self.core: DriveCore = _core_of(config)
+        self.core: DriveCore = core_of(config)
         reward_config(config.reward, self.core.can_read)
         if config.reward == AUTO and not self.core.can_read:
             _say_that_nobody_looks(os.fspath(config.world))
@@ -89,7 +89,7 @@ class DriveRows(EpisodeRows[DriveConfig, DriveState, DriveSnapshot]):
                     f"all rows share them; expected only {sorted(EPISODE_FIELDS)} beside a reset "
                     "mask; reset all rows"
                 )
-            core = _core_of(base)
+            core = core_of(base)
         configs = [self._limited(base.replace(own[row]), core) for row in rows]
         for config in configs:
             self._check_space(_space_of(config, core))
@@ -180,9 +180,7 @@ class DriveRows(EpisodeRows[DriveConfig, DriveState, DriveSnapshot]):
     ) -> tuple[DriveState, Decision]:
         everyone = len(rows) == self.num_rows
         after, decision = self.core.advance(state, command if everyone else command.select(rows))
-        envelope, left = self.core.envelope, next(filter(None, decision.departures or ()), None)
-        if envelope is not None and left is not None:
-            say_that_it_left(os.fspath(self.config.world), envelope.name, left)
+        say_that_it_left(os.fspath(self.config.world), self.core.envelope, decision.departures)
         return after, decision
 
     def _limited(self, config: DriveConfig, core: DriveCore) -> DriveConfig:
@@ -227,7 +225,12 @@ def _within(inner: spaces.Space[Any], outer: spaces.Space[Any]) -> bool:
     )
 
 
-def _core_of(config: DriveConfig) -> DriveCore:
+def core_of(config: DriveConfig) -> DriveCore:
+    """The world of a config, loaded, and what motion it is known to draw well.
+
+    Raises:
+        ValueError: If the world, device or dtype is unknown, or it cannot be run so.
+    """
     world = world_to_drive(
         config.world,
         release=config.release,

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sanawm_gym.train_wm.latents_stage import LatentClip
+from sanawm_gym.train_wm.latent_clips import LatentClip
 from sanawm_gym.worldmodel.camera_condition import (
     CameraCondition,
     clip_camera,

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from sanawm_gym.train_wm.clip_draw import ClipDraw, draw_length
 from sanawm_gym.train_wm.frames import save_samples, to_bytes
-from sanawm_gym.train_wm.latents_stage import LatentClip
+from sanawm_gym.train_wm.latent_clips import LatentClip
 from sanawm_gym.train_wm.network_stage import (
     NetworkObjective,
     NetworkStageConfig,

@@ -27,12 +27,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from sanawm_gym.train_wm.latents_stage import (
-    LatentClip,
-    load_autoencoder,
-    load_clip,
-    write_clip,
-)
+from sanawm_gym.train_wm.latent_clips import LatentClip, load_clip, write_clip
+from sanawm_gym.train_wm.latents_stage import load_autoencoder
 from sanawm_gym.train_wm.run_record import begin_files
 from sanawm_gym.train_wm.weights import WorldWeights, load_world_weights
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder

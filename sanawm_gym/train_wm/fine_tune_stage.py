@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sanawm_gym.train_wm.clip_stage import ClipObjective, ClipStageConfig
-from sanawm_gym.train_wm.latents_stage import LatentClip
+from sanawm_gym.train_wm.latent_clips import LatentClip
 from sanawm_gym.train_wm.network_stage import NetworkStageConfig
 from sanawm_gym.train_wm.official_clips import is_official
 from sanawm_gym.train_wm.released_weights import Release, ReleasedWeights

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sanawm_gym.episodes import EpisodeDataset
-from sanawm_gym.train_wm.latents_stage import LatentClip, clip_place, load_clip, write_clip
+from sanawm_gym.train_wm.latent_clips import LatentClip, clip_place, load_clip, write_clip
 from sanawm_gym.train_wm.run_record import hash_input
 from sanawm_gym.train_wm.weights import WorldWeights
 from sanawm_gym.worldmodel.camera_condition import moving_camera

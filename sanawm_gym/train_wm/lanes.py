@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sanawm_gym.train_wm.latents_stage import LatentClip
+from sanawm_gym.train_wm.latent_clips import LatentClip
 from sanawm_gym.worldmodel.camera_condition import CameraCondition, moving_camera
 from sanawm_gym.worldmodel.config import SanaWMConfig
 from sanawm_gym.worldmodel.noise import mix_seed

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sanawm_gym.train_wm.latents_stage import LatentClip, load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.latent_clips import LatentClip, load_latent_clips
+from sanawm_gym.train_wm.latents_stage import load_autoencoder
 from sanawm_gym.train_wm.official_clips import is_official, load_official_clips
 from sanawm_gym.train_wm.trainer import Objective, TrainerConfig
 from sanawm_gym.train_wm.weights import WorldWeights, make_weights

@@ -71,7 +71,7 @@ class OfficialClip:
     held_out: bool = False
     """Not to be trained on."""
     warped: Float[np.ndarray, "c t y x"] | None = None
-    """Latents of pictures carried over the ground, see `latents_stage.LatentClip`."""
+    """Latents of pictures carried over the ground, see `latent_clips.LatentClip`."""
 
 
 def write_shard(raw: Path, cache: Path, shard: str, clips: Iterable[OfficialClip]) -> int:

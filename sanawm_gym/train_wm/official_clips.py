@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sanawm_gym.geometry import check_poses
-from sanawm_gym.train_wm.latents_stage import LatentClip
+from sanawm_gym.train_wm.latent_clips import LatentClip
 from sanawm_gym.train_wm.official_cache import OfficialCache, OfficialCacheConfig, OfficialClip
 
 _HELD_OUT = 0.05

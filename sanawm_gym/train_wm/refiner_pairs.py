@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sanawm_gym.train_wm.latents_stage import LatentClip, load_clip
+from sanawm_gym.train_wm.latent_clips import LatentClip, load_clip
 from sanawm_gym.worldmodel.folder import read_json
 
 

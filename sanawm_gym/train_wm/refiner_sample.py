@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from sanawm_gym.train_wm.frames import to_bytes
-from sanawm_gym.train_wm.latents_stage import LatentClip
+from sanawm_gym.train_wm.latent_clips import LatentClip
 from sanawm_gym.train_wm.refiner_pairs import cut_pieces
 from sanawm_gym.video import contact_sheet, write_video
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder

@@ -24,12 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sanawm_gym.train_wm.frames import to_bytes
-from sanawm_gym.train_wm.latents_stage import (
-    LatentClip,
-    load_autoencoder,
-    load_clip,
-    write_clip,
-)
+from sanawm_gym.train_wm.latent_clips import LatentClip, load_clip, write_clip
+from sanawm_gym.train_wm.latents_stage import load_autoencoder
 from sanawm_gym.train_wm.run_record import begin_files
 from sanawm_gym.train_wm.weights import load_world_weights
 from sanawm_gym.worldmodel.folder import read_json, write_json

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import UInt8
 
 from sanawm_gym.train_wm.frames import save_samples, to_bytes
-from sanawm_gym.train_wm.latents_stage import LatentClip
+from sanawm_gym.train_wm.latent_clips import LatentClip
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder
 from sanawm_gym.worldmodel.model import SanaWM
 from sanawm_gym.worldmodel.text import CaptionEncoder

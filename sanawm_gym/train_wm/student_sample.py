@@ -14,7 +14,7 @@ import torch
 
 from sanawm_gym.train_wm.clip_path import ClipPath
 from sanawm_gym.train_wm.frames import save_samples, to_bytes
-from sanawm_gym.train_wm.latents_stage import LatentClip
+from sanawm_gym.train_wm.latent_clips import LatentClip
 from sanawm_gym.train_wm.student_stream import StudentStream
 from sanawm_gym.train_wm.weights import WorldWeights
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder

@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from sanawm_gym.train_wm.clip_path import ClipPath
 from sanawm_gym.train_wm.clip_stage import check_shown
-from sanawm_gym.train_wm.latents_stage import LatentClip, load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.latent_clips import LatentClip, load_latent_clips
+from sanawm_gym.train_wm.latents_stage import load_autoencoder
 from sanawm_gym.train_wm.official_clips import is_official, load_official_clips
 from sanawm_gym.train_wm.run_record import begin_files
 from sanawm_gym.train_wm.student_stream import check_sigmas

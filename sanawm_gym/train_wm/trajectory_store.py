@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sanawm_gym.train_wm.latents_stage import LatentClip, write_clip
+from sanawm_gym.train_wm.latent_clips import LatentClip, write_clip
 from sanawm_gym.worldmodel.folder import read_json, write_json
 
 INDEX = "trajectories.json"

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64, UInt8
 
 from sanawm_gym.train_wm.heads_features import CleanPass, clip_ground
-from sanawm_gym.train_wm.latents_stage import LatentClip
+from sanawm_gym.train_wm.latent_clips import LatentClip
 from sanawm_gym.train_wm.weights import WorldWeights
 from sanawm_gym.worldmodel import WorldModel
 from sanawm_gym.worldmodel.ground_warp import warped_clip

@@ -12,7 +12,7 @@ from sanawm_gym import cli
 from sanawm_gym.camera import Intrinsics
 from sanawm_gym.envs.reference.record import RecordConfig, record
 from sanawm_gym.episodes import EpisodeDataset
-from sanawm_gym.train_wm.latents_stage import load_latent_clips
+from sanawm_gym.train_wm.latent_clips import load_latent_clips
 from sanawm_gym.video import read_video
 from tests.ingest.conftest import Truth, tum, write_comma, write_kitti
 

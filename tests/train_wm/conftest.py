@@ -9,11 +9,8 @@ import torch
 
 from sanawm_gym.envs.reference.record import RecordConfig, record
 from sanawm_gym.train_wm.clip_path import Origin
-from sanawm_gym.train_wm.latents_stage import (
-    LatentsStageConfig,
-    load_latent_clips,
-    run_latents_stage,
-)
+from sanawm_gym.train_wm.latent_clips import load_latent_clips
+from sanawm_gym.train_wm.latents_stage import LatentsStageConfig, run_latents_stage
 from sanawm_gym.train_wm.weights import WorldWeights, make_weights
 from sanawm_gym.worldmodel.autoencoder import VideoAutoencoder, VideoAutoencoderConfig
 from sanawm_gym.worldmodel.config import SanaWMConfig

@@ -30,7 +30,7 @@ from sanawm_gym.train_wm.distill_stage import (
 from sanawm_gym.train_wm.drafts_stage import DraftsStageConfig, run_drafts_stage
 from sanawm_gym.train_wm.heads_features import PassConfig
 from sanawm_gym.train_wm.heads_stage import HeadsObjective, HeadsStageConfig, encode_clips
-from sanawm_gym.train_wm.latents_stage import load_latent_clips
+from sanawm_gym.train_wm.latent_clips import load_latent_clips
 from sanawm_gym.train_wm.ode_stage import OdeObjective, OdeStageConfig, OdeTrainerConfig
 from sanawm_gym.train_wm.refiner_stage import RefinerObjective, RefinerStageConfig
 from sanawm_gym.train_wm.self_forcing_stage import SelfForcingObjective, SelfForcingStageConfig

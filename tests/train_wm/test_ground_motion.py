@@ -11,7 +11,7 @@ from sanawm_gym.camera import CameraRig
 from sanawm_gym.geometry import planar_pose
 from sanawm_gym.train_wm.ground_motion import ground_agreement, motion_error
 from sanawm_gym.train_wm.lanes import Lanes, Piece
-from sanawm_gym.train_wm.latents_stage import load_latent_clips
+from sanawm_gym.train_wm.latent_clips import load_latent_clips
 from sanawm_gym.worldmodel.ground_warp import warp_over_ground
 from tests.train_wm.conftest import TINY_NETWORK
 

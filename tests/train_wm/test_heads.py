@@ -25,7 +25,7 @@ from sanawm_gym.train_wm.heads_stage import (
     negative_log_likelihood,
     run_heads_stage,
 )
-from sanawm_gym.train_wm.latents_stage import LatentClip, load_clip
+from sanawm_gym.train_wm.latent_clips import LatentClip, load_clip
 from sanawm_gym.train_wm.trainer import TrainerConfig
 from sanawm_gym.train_wm.weights import make_weights
 from sanawm_gym.worldmodel import WorldModel

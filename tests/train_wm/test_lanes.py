@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sanawm_gym.train_wm.lanes import Lanes
-from sanawm_gym.train_wm.latents_stage import LatentClip, load_latent_clips
+from sanawm_gym.train_wm.latent_clips import LatentClip, load_latent_clips
 from tests.train_wm.conftest import TINY_NETWORK
 
 PIECE = 3

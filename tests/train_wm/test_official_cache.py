@@ -14,11 +14,8 @@ import pytest
 import torch
 
 from sanawm_gym.geometry import planar_pose
-from sanawm_gym.train_wm.latents_stage import (
-    LatentsStageConfig,
-    load_latent_clips,
-    run_latents_stage,
-)
+from sanawm_gym.train_wm.latent_clips import load_latent_clips
+from sanawm_gym.train_wm.latents_stage import LatentsStageConfig, run_latents_stage
 from sanawm_gym.train_wm.official_cache import (
     CAPTION_SUFFIX,
     OfficialCache,

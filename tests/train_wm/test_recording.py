@@ -19,12 +19,8 @@ from sanawm_gym.train_wm.autoencoder_stage import (
     run_autoencoder_stage,
 )
 from sanawm_gym.train_wm.frames import FrameClips
-from sanawm_gym.train_wm.latents_stage import (
-    LatentsStageConfig,
-    clip_place,
-    load_latent_clips,
-    run_latents_stage,
-)
+from sanawm_gym.train_wm.latent_clips import clip_place, load_latent_clips
+from sanawm_gym.train_wm.latents_stage import LatentsStageConfig, run_latents_stage
 from sanawm_gym.train_wm.processes import Rows
 from sanawm_gym.train_wm.recording import ReadingConfig, Recording
 from sanawm_gym.train_wm.trainer import TrainerConfig

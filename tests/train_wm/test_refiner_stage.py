@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from sanawm_gym.train_wm.drafts_stage import DraftsStageConfig, run_drafts_stage
-from sanawm_gym.train_wm.latents_stage import load_latent_clips
+from sanawm_gym.train_wm.latent_clips import load_latent_clips
 from sanawm_gym.train_wm.refiner_levels import refiner_shift, sample_levels
 from sanawm_gym.train_wm.refiner_pairs import load_pairs
 from sanawm_gym.train_wm.refiner_stage import (

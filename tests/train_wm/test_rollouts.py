@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sanawm_gym.train_wm.latents_stage import load_latent_clips
+from sanawm_gym.train_wm.latent_clips import load_latent_clips
 from sanawm_gym.train_wm.rollouts_stage import RolloutsStageConfig, run_rollouts_stage
 from sanawm_gym.train_wm.stream_stage import StreamObjective, StreamStageConfig
 from sanawm_gym.train_wm.trainer import TrainerConfig

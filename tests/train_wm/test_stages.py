@@ -12,7 +12,7 @@ from sanawm_gym.geometry import planar_pose
 from sanawm_gym.train_wm.autoencoder_stage import AutoencoderStageConfig, run_autoencoder_stage
 from sanawm_gym.train_wm.bundle_stage import BundleStageConfig, run_bundle_stage
 from sanawm_gym.train_wm.heads_features import shorten
-from sanawm_gym.train_wm.latents_stage import load_latent_clips
+from sanawm_gym.train_wm.latent_clips import load_latent_clips
 from sanawm_gym.train_wm.stream_stage import (
     StreamObjective,
     StreamStageConfig,

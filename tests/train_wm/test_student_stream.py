@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sanawm_gym.train_wm.clip_path import ClipPath
 from sanawm_gym.train_wm.frames import to_bytes, to_signed
-from sanawm_gym.train_wm.latents_stage import LatentClip, load_autoencoder, load_latent_clips
+from sanawm_gym.train_wm.latent_clips import LatentClip, load_latent_clips
+from sanawm_gym.train_wm.latents_stage import load_autoencoder
 from sanawm_gym.train_wm.student_stream import StudentStream, check_sigmas
 from sanawm_gym.train_wm.weights import WorldWeights
 from sanawm_gym.worldmodel.config import SanaWMConfig

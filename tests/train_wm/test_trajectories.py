@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sanawm_gym.train_wm.clip_path import ClipPath
-from sanawm_gym.train_wm.latents_stage import load_latent_clips
+from sanawm_gym.train_wm.latent_clips import load_latent_clips
 from sanawm_gym.train_wm.teacher_sampler import Grid, TeacherSampler
 from sanawm_gym.train_wm.trajectories_stage import (
     TrajectoriesStageConfig,

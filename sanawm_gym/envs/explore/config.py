@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from sanawm_gym.envs.settings import Settings
 from sanawm_gym.envs.spaces import OBSERVATION_MODES
 from sanawm_gym.paths.keys import KeyMapping, find_mapping
 
+if TYPE_CHECKING:
+    from sanawm_gym.worldmodel.official import OfficialConfig
+
 ACTION_KINDS = ("continuous", "keys", "key")
 
 
@@ -25,7 +28,12 @@ class ExploreConfig(Settings):
     """A camera that goes anywhere in a generated world."""
 
     world: str | os.PathLike[str] = "drive"
-    """World model: a bundled name, a folder or a hub id."""
+    """World model: a bundled name, a folder or a hub id, of this project or of released weights."""
+    release: OfficialConfig | None = None
+    """How released weights are loaded, as in `DriveConfig`."""
+    envelope: str | None = "auto"
+    """Which motion the world is known to draw well, as in `DriveConfig`; `auto` is `walk` for
+    released weights and looks at nothing in other worlds."""
     device: str = "cpu"
     """Torch device of the world model."""
     dtype: str = "auto"
@@ -50,6 +58,8 @@ class ExploreConfig(Settings):
     """`rgb_array` (newest picture), `rgb_array_list` (every raw frame), `human` (a window)."""
     frames_in_info: bool = False
     """Put the raw frames of every decision and their poses into the info."""
+    latency_in_info: bool = False
+    """Put the wall time that the world took into the info [ms], which differs from run to run."""
     start: Any = None
     """As in `DriveConfig`: a start context, an image file, a picture, or None for one by seed."""
     prompt: str | None = None
@@ -60,7 +70,7 @@ class ExploreConfig(Settings):
     """Height and pitch of the first camera; None takes those of the context."""
     max_speed: float = 8.0
     """Speed along an axis at full action, and of keys [m/s], above 0. The bundled world stands
-    still below 3; the released SANA-WM walks at 0.4."""
+    still below 3; the released SANA-WM walks at 0.4 and knows nothing beyond 0.8."""
     max_turn_deg: float = 20.0
     """Turn about an axis at full action, and of keys [deg/s], above 0."""
     lowest: float = 0.3
@@ -94,9 +104,14 @@ class ExploreConfig(Settings):
         return find_mapping(self.mapping).at_speed(self.max_speed, self.max_turn_deg)
 
     def as_drive(self) -> DriveConfig:
-        """The same start, as that of a drive which nobody pays for."""
+        """The same world and start, as those of a drive which nobody pays for."""
         return DriveConfig(
             world=self.world,
+            release=self.release,
+            envelope=self.envelope,
+            device=self.device,
+            dtype=self.dtype,
+            backend=self.backend,
             sampler_steps=self.sampler_steps,
             guidance=self.guidance,
             refine=self.refine,

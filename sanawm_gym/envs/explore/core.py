@@ -17,10 +17,10 @@ from jaxtyping import Float64
 from sanawm_gym.envs.core import DriveCore
 from sanawm_gym.envs.decision import Decision
 from sanawm_gym.envs.info import HORIZON, WORLD_FAILURE
+from sanawm_gym.envs.known_motion import departures_of
 from sanawm_gym.geometry import invert_pose
 from sanawm_gym.paths.keys import Walker
 from sanawm_gym.worldmodel import WorldModel
-from sanawm_gym.worldmodel.world_state import WorldState
 
 from .config import ExploreConfig
 from .moves import fly, motion_of, walk
@@ -30,12 +30,12 @@ from .state import Episode, ExploreState
 class ExploreCore:
     """Starts and advances cameras in one world; holds none itself."""
 
-    def __init__(self, world: WorldModel) -> None:
-        """Keep the world model."""
-        self.world = world
-        self._drives = DriveCore(world)
-        self.seconds_per_decision = world.frames_per_step / world.fps
-        self.latent_shape = self._drives.latent_shape
+    def __init__(self, drives: DriveCore) -> None:
+        """Keep what starts drives in the world, and draws."""
+        self.world, self.envelope = drives.world, drives.envelope
+        self._drives = drives
+        self.seconds_per_decision = drives.seconds_per_decision
+        self.latent_shape = drives.latent_shape
 
     def start(
         self, configs: Sequence[ExploreConfig], generators: Sequence[np.random.Generator]
@@ -68,7 +68,6 @@ class ExploreCore:
             walkers.append(walker)
             poses.append(pose)
         num_rows = len(configs)
-        assert isinstance(begun.world, WorldState)
         return ExploreState(
             world=begun.world,
             episodes=tuple(episodes),
@@ -94,7 +93,7 @@ class ExploreCore:
             The cameras after the decision, and what it brought.
         """
         walkers, poses = self._moved(state, actions, config)
-        frames, world = self._drives.step_world(state.world, poses)
+        frames, world, latency_ms = self._drives.step_world(state.world, poses)
         path = np.concatenate([state.poses[:, None], poses], axis=1)
         ways = np.linalg.norm(np.diff(path[..., :3, 3], axis=1), axis=2)
         following = ExploreState(
@@ -114,6 +113,10 @@ class ExploreCore:
             terms=({},) * state.num_rows,
             termination_reasons=("",) * state.num_rows,
             truncation_reasons=_truncation_reasons(following),
+            departures=None
+            if self.envelope is None
+            else departures_of(state.poses, poses, self.world.fps, self.envelope),
+            latency_ms=latency_ms,
         )
 
     def _moved(
@@ -139,7 +142,7 @@ class ExploreCore:
     @property
     def reads_ground(self) -> bool:
         """Whether the world carries its pictures over the ground, under which no camera may be."""
-        return self.world.network.config.warp_condition
+        return isinstance(self.world, WorldModel) and self.world.network.config.warp_condition
 
 
 def _truncation_reasons(state: ExploreState) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 from sanawm_gym.envs.config import split_options
 from sanawm_gym.envs.decision import Decision
 from sanawm_gym.envs.episode_rows import EpisodeRows
+from sanawm_gym.envs.known_motion import say_that_it_left
+from sanawm_gym.envs.rows import core_of
 from sanawm_gym.envs.spaces import Observation
-from sanawm_gym.envs.worlds import shared_world
 
 from .config import EPISODE_FIELDS, ExploreConfig
 from .core import ExploreCore
@@ -38,17 +40,7 @@ class ExploreRows(EpisodeRows[ExploreConfig, ExploreState, ExploreSnapshot]):
             ValueError: If the world, device or dtype is unknown.
         """
         super().__init__(config, num_rows, max_steps)
-        self.core: ExploreCore = ExploreCore(
-            shared_world(
-                config.world,
-                device=config.device,
-                dtype=config.dtype,
-                sampler_steps=config.sampler_steps,
-                guidance=config.guidance,
-                refine=config.refine,
-                backend=config.backend,
-            )
-        )
+        self.core: ExploreCore = ExploreCore(core_of(config.as_drive()))
         self.space = observation_space(config, self.core)
         self.action_space = action_space(config.action)
 
@@ -87,16 +79,21 @@ class ExploreRows(EpisodeRows[ExploreConfig, ExploreState, ExploreSnapshot]):
 
     def info(self, row: int, decision: Decision | None = None, index: int = 0) -> dict[str, Any]:
         """Info of a row; see `EpisodeRows`."""
-        state = self.state
-        time = float(state.decisions[row] * self.core.seconds_per_decision)
         if decision is None:
-            return reset_info(state, row, time)
-        return step_info(state, row, time, decision, index, self.config.frames_in_info)
+            return reset_info(self.state, row, self.core)
+        return step_info(self.state, row, self.core, decision, index, self.config)
 
     def _follow(
         self, state: ExploreState, command: np.ndarray, rows: Sequence[int]
     ) -> tuple[ExploreState, Decision]:
-        return self.core.advance(state, command[list(rows)], self.config)
+        after, decision = self.core.advance(state, command[list(rows)], self.config)
+        say_that_it_left(
+            os.fspath(self.config.world),
+            self.core.envelope,
+            decision.departures,
+            slower="a lower max_speed and max_turn_deg",
+        )
+        return after, decision
 
     def _limited(self, config: ExploreConfig) -> ExploreConfig:
         limited = self._limit(config.horizon, self.core.seconds_per_decision)

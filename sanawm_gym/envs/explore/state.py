@@ -13,7 +13,6 @@ from jaxtyping import Float64
 from sanawm_gym.envs.row_state import RowState
 from sanawm_gym.envs.snapshot import Snapshot
 from sanawm_gym.paths.keys import Walker
-from sanawm_gym.worldmodel.world_state import WorldState
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,8 +37,6 @@ class Episode:
 class ExploreState(RowState):
     """Cameras under way; nothing in it is ever changed in place."""
 
-    world: WorldState
-    """What the world model remembers."""
     episodes: tuple[Episode, ...]
     """Constants of every row."""
     walkers: tuple[Walker, ...]

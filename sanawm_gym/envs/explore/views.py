@@ -1,6 +1,6 @@
 """What is seen and said of a camera: observations and infos.
 
-Infos hold no wall-clock values: equal seeds and actions give equal infos.
+Infos hold no wall-clock values unless asked to: equal seeds and actions give equal infos.
 """
 
 from __future__ import annotations
@@ -43,45 +43,58 @@ def observe(state: ExploreState, config: ExploreConfig) -> Observation:
     return {"camera": state.camera.copy(), "motion": motion}
 
 
-def reset_info(state: ExploreState, row: int, time: float) -> dict[str, Any]:
+def reset_info(state: ExploreState, row: int, core: ExploreCore) -> dict[str, Any]:
     """Info of a row that has just begun, or come back from a snapshot.
 
     Args:
         state: Of all rows.
         row: Which one.
-        time: In the episode [s].
+        core: Has the clock, and what motion the world knows.
     """
     episode = state.episodes[row]
-    return _info(state, row, time, "") | {
+    info = _info(state, row, core, "") | {
         "start": episode.start,
         "prompt": episode.prompt,
         "world_seed": episode.world_seed,
     }
+    return info if core.envelope is None else info | {"departures": ""}
 
 
 def step_info(
-    state: ExploreState, row: int, time: float, decision: Decision, index: int, with_frames: bool
+    state: ExploreState,
+    row: int,
+    core: ExploreCore,
+    decision: Decision,
+    index: int,
+    config: ExploreConfig,
 ) -> dict[str, Any]:
     """Info of a row after a step.
 
     Args:
         state: Of all rows.
         row: Which one.
-        time: In the episode [s].
+        core: Has the clock.
         decision: What the last decision brought.
         index: The row's place in it.
-        with_frames: Add its raw frames and their poses.
+        config: Says whether raw frames and latency belong into it.
     """
-    info = _info(state, row, time, decision.truncation_reasons[index])
-    if with_frames:
+    info = _info(state, row, core, decision.truncation_reasons[index])
+    if config.frames_in_info:
         info["frames"] = np.array(decision.frames[index])
         info["frame_poses"] = np.array(decision.poses[index])
+    if decision.departures is not None:
+        info["departures"] = decision.departures[index]
+    if config.latency_in_info:
+        info["latency_ms"] = decision.latency_ms
     return info
 
 
-def _info(state: ExploreState, row: int, time: float, reason: str) -> dict[str, Any]:
+def _info(state: ExploreState, row: int, core: ExploreCore, reason: str) -> dict[str, Any]:
+    decisions = int(state.decisions[row])
     return {
-        "time": time,
+        "time": decisions * core.seconds_per_decision,
+        "raw_frame": decisions * core.world.frames_per_step,
+        "decision_seconds": core.seconds_per_decision,
         "distance": float(state.distance[row]),
         "world_from_camera": state.poses[row].copy(),
         "intrinsics": np.array(state.episodes[row].intrinsics),

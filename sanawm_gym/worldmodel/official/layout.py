@@ -133,15 +133,20 @@ def fetch(name: str, wanted: list[str]) -> Path:
         ValueError: If the name is no hub id or the repository cannot be had.
     """
     if name.count("/") != 1:
-        raise ValueError(f"no folder {name!r}: expected a folder or a hub id 'owner/name'")
+        own = " (worlds of this project are opened with WorldModel.from_pretrained)"
+        raise ValueError(
+            f"no folder {name!r}: expected a folder or a hub id 'owner/name'"
+            + ("" if "/" in name else own)
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(
-            f"no weights {name!r} on disk or on the hub: {error}. Give a folder, or the id of a "
+            f"no weights {name!r} on disk or on the hub: {reason}. Give a folder, or the id of a "
             "repository that you may read"
         ) from error
 

@@ -95,7 +95,8 @@ class OfficialParts:
 
     def first_latent(self, pictures: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b c 1 y x"]:
         """Latents of RGB pictures."""
-        pixels = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+        # A copy: pictures may lie in memory that nobody may write, as those of PIL do.
+        pixels = torch.tensor(np.asarray(pictures)).permute(0, 3, 1, 2)
         return self.autoencoder.encode_picture(pixels.to(self.device).float() / 127.5 - 1)
 
     def encode(self, prompts: Sequence[str]) -> TextContext:
@@ -186,6 +187,9 @@ def text_folder(layout: Layout, config: OfficialConfig) -> Path:
     if config.text is None and (layout.folder / "text_encoder" / "config.json").is_file():
         return layout.folder
     name = DEFAULT_TEXT if config.text is None else config.text
-    return (
-        Path(name) if Path(name).is_dir() else fetch(name, ["*.json", "*.safetensors", "*.model"])
-    )
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return fetch(name, ["*.json", "*.safetensors", "*.model"])
+    except ValueError as error:
+        raise ValueError(f"no text encoder for {layout.folder}, text=FOLDER: {error}") from error

@@ -97,6 +97,18 @@ def _safe(path: Path) -> dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]]
     return {key: (tuple(handle.get_slice(key).get_shape()), reader(key)) for key in names}
 
 
+def _held(path: Path, error: pickle.UnpicklingError, whole: bool) -> str:
+    """What a refused pickle holds, by name; nothing of it is run for that."""
+    if whole:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        if names:
+            return f"it holds {', '.join(sorted(names))}"
+    # Files of old torch are not listed: their reader's own line, without its advice.
+    lines = [line.strip() for line in str(error).splitlines()]
+    named = [line for line in lines if "error:" in line or "GLOBAL" in line]
+    return named[0] if named else "its reader does not say what it holds"
+
+
 def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(2)
@@ -110,11 +122,10 @@ def _pickled(path: Path) -> dict[str, tuple[tuple[int, ...], Callable[[], Tensor
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
     except pickle.UnpicklingError as error:
-        said = [line.strip() for line in str(error).splitlines() if "error:" in line]
-        reason = said[0] if said else str(error).splitlines()[0]
         raise ValueError(
             f"{path} is refused: it is a pickle that holds more than tensors and plain values, and "
-            f"opening it could run code of whoever wrote it ({reason}). Convert it on a machine "
+            f"opening it could run code of whoever wrote it ({_held(path, error, whole)}). Convert "
+            "it on a machine "
             "that you can lose: torch.load(..., weights_only=False)['generator'], then "
             "safetensors.torch.save_file; then give the folder of that file"
         ) from error

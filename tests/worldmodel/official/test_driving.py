@@ -34,10 +34,8 @@ def picture() -> np.ndarray:
     return np.random.default_rng(4).integers(0, 256, (80, 96, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_whole_release(root: Path) -> Path:
     """`SANA-WM_streaming` with its own text encoder beside, at tiny size."""
-    root = tmp_path_factory.mktemp("release") / "streaming"
     write_streaming(root, reference_network(NETWORK))
     autoencoder().save_pretrained(root / "ltx2_causal_vae")
     gemma2().save_pretrained(root / "text_encoder")
@@ -45,6 +43,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scheduler = {"denoising_step_list": [1000, 0], "inference_flow_shift": 8.0}
     (root / "config.yaml").write_text(yaml.safe_dump({**YAML, "scheduler": scheduler}))
     return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_whole_release(tmp_path_factory.mktemp("release") / "streaming")
 
 
 @pytest.fixture(scope="module")
