@@ -20,6 +20,7 @@ from .actions import ActionKind, action_kind
 from .drift import DriftConfig
 from .outcomes import OutcomeConfig
 from .reward import RewardConfig, RewardTerm, reward_config
+from .road_filter import RoadFilterConfig
 from .settings import Settings
 from .spaces import OBSERVATION_MODES
 
@@ -87,6 +88,9 @@ class DriveConfig(Settings):
     """Preset (`carl`, `metadrive`, `pdm`, `kinematic`), a config, or reward terms to be added up.
     `auto` is `carl` in worlds with heads, and `kinematic`, which is blind to the picture, in
     others."""
+    road_filter: RoadFilterConfig | None = dataclasses.field(default_factory=RoadFilterConfig)
+    """How what pictures say of the road is put together with the car's motion; None takes every
+    picture by itself."""
     outcomes: OutcomeConfig | None = dataclasses.field(default_factory=OutcomeConfig)
     """When what is read off the pictures ends the drive; None never does."""
     drift: DriftConfig | None = dataclasses.field(default_factory=DriftConfig)
@@ -124,11 +128,13 @@ class DriveConfig(Settings):
         if not isinstance(self.refine, bool):
             raise ValueError(f"refine: got {self.refine!r}, expected True or False; give either")
         check_rules(self.action, self.reward, self.outcomes)
-        if not isinstance(self.drift, DriftConfig | None):
-            raise ValueError(
-                f"drift: got {self.drift!r}, expected a DriftConfig or None; build one with "
-                "DriftConfig(...)"
-            )
+        for name, rule in (("road_filter", RoadFilterConfig), ("drift", DriftConfig)):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, rule)):
+                raise ValueError(
+                    f"{name}: got {value!r}, expected a {rule.__name__} or None; build one with "
+                    f"{rule.__name__}(...)"
+                )
 
 
 EPISODE_FIELDS = frozenset(
@@ -141,6 +147,7 @@ EPISODE_FIELDS = frozenset(
         "vehicle",
         "horizon",
         "reward",
+        "road_filter",
         "outcomes",
         "drift",
     }

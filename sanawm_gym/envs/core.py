@@ -29,6 +29,7 @@ from .known_motion import departures_of
 from .outcomes import OUTCOMES, reason
 from .reading import Reading
 from .reward import RewardConfig, reward_config
+from .road_filter import RoadBelief, motion_between
 from .start import Start, resolve_start
 from .state import DriveState, Episode, equal_rules, frame_poses
 from .transition import Transition
@@ -80,17 +81,21 @@ class DriveCore:
             )
         world = self._start_world(starts, seeds)
         spreads = _spread_of(world)
+        episodes = tuple(
+            self._episode(*each)
+            for each in zip(configs, rewards, starts, seeds, spreads.tolist(), strict=True)
+        )
+        read = self._read(world)
+        belief = None if read is None else RoadBelief.begin(read)
         return DriveState(
             world=world,
-            episodes=tuple(
-                self._episode(*each)
-                for each in zip(configs, rewards, starts, seeds, spreads.tolist(), strict=True)
-            ),
+            episodes=episodes,
             vehicle=np.stack([start.vehicle_state for start in starts]),
             camera=np.stack([start.frames[-1] for start in starts]),
             decisions=np.zeros(len(starts), dtype=np.int64),
             distance=np.zeros(len(starts)),
-            reading=self._read(world),
+            belief=belief,
+            reading=_told(episodes, read, belief),
             counts=np.zeros((len(starts), len(OUTCOMES)), dtype=np.int64),
             drift=np.zeros(len(starts)),
         )
@@ -116,6 +121,8 @@ class DriveCore:
         poses = frame_poses(state.episodes, paths)
         frames, world, latency_ms = self.step_world(state.world, poses)
         steps = np.diff(np.concatenate([state.vehicle[:, None], paths], axis=1), axis=1)
+        read = self._read(world)
+        belief = self._believe(state, paths[:, -1], read)
         following = DriveState(
             world=world,
             episodes=state.episodes,
@@ -123,14 +130,15 @@ class DriveCore:
             camera=frames[:, -1].copy(),
             decisions=state.decisions + 1,
             distance=state.distance + np.hypot(steps[..., X], steps[..., Y]).sum(axis=1),
-            reading=self._read(world),
+            belief=belief,
+            reading=_told(state.episodes, read, belief),
             counts=np.zeros_like(state.counts),
             drift=np.zeros_like(state.drift),
         )
         spread = _spread_of(world)
         reached = np.zeros(state.counts.shape, dtype=np.bool_)
         for rows in groups:
-            reached[rows] = self._judge(state, following, spread, rows)
+            reached[rows] = self._judge(state, following, read, spread, rows)
         truncations = _truncation_reasons(following, np.isfinite(spread))
         # What is read off a world that has failed says nothing about the drive.
         reached[[why in (DRIFT, WORLD_FAILURE) for why in truncations]] = False
@@ -177,6 +185,7 @@ class DriveCore:
         self,
         state: DriveState,
         following: DriveState,
+        read: Reading | None,
         spread: Float64[np.ndarray, " b"],
         rows: list[int],
     ) -> Bool[np.ndarray, "g o"]:
@@ -185,6 +194,7 @@ class DriveCore:
         Args:
             state: Before the decision.
             following: After it; its counts and drift are filled in.
+            read: What the newest pictures say by themselves.
             spread: Of the latent frames after it.
             rows: Which rows.
 
@@ -199,7 +209,7 @@ class DriveCore:
             following.drift[rows] = episode.drift.score(
                 state.drift[rows],
                 contrast_of(spread[rows], at_start),
-                None if reading is None else uncertainty_of(reading, self._spread),
+                None if read is None else uncertainty_of(read.select(rows), self._spread),
                 self.seconds_per_decision,
             )
         if episode.outcomes is None or reading is None:
@@ -226,6 +236,27 @@ class DriveCore:
             picture=following.camera if everyone else following.camera[rows],
         )
 
+    def _believe(
+        self,
+        state: DriveState,
+        vehicle: Float64[np.ndarray, "b 6"],
+        read: Reading | None,
+    ) -> RoadBelief | None:
+        """What is believed of the road after a decision that ends with these cars."""
+        if read is None or state.belief is None:
+            return None
+        moved = motion_between(state.vehicle, vehicle)
+        parts, order = [], []
+        for rows in equal_rules(state.episodes):
+            rule, own = state.episodes[rows[0]].road_filter, read.select(rows)
+            parts.append(
+                RoadBelief.begin(own)
+                if rule is None
+                else rule.follow(state.belief.select(rows), moved[rows], own, self._spread)
+            )
+            order += rows
+        return RoadBelief.concat(parts).select([order.index(row) for row in range(len(order))])
+
     def _read(self, world: Memory) -> Reading | None:
         """What the world reads off its newest pictures, all rows together."""
         if not self.can_read:
@@ -249,6 +280,7 @@ class DriveCore:
             rig=start.rig,
             vehicle=config.vehicle,
             reward=reward,
+            road_filter=config.road_filter,
             outcomes=config.outcomes,
             drift=config.drift,
             contrast=contrast,
@@ -280,6 +312,21 @@ class DriveCore:
 def _spread_of(world: Memory) -> Float64[np.ndarray, " b"]:
     """Standard deviation of every row's newest latent frame; not finite where that is not."""
     return np.asarray(world.latent.float().flatten(1).std(dim=1).double().cpu().numpy())
+
+
+def _told(
+    episodes: Sequence[Episode], read: Reading | None, belief: RoadBelief | None
+) -> Reading | None:
+    """What is said of the road: what is believed, or the pictures alone where nothing is kept."""
+    if read is None or belief is None:
+        return None
+    axle = np.array([episode.vehicle.rear_axle_to_center for episode in episodes])
+    told = belief.told(read, axle)
+    alone = np.array([episode.road_filter is None for episode in episodes])[:, None]
+    return Reading(
+        mean=np.where(alone, read.mean, told.mean),
+        deviation=np.where(alone, read.deviation, told.deviation),
+    )
 
 
 def _truncation_reasons(state: DriveState, finite: Bool[np.ndarray, " b"]) -> tuple[str, ...]:

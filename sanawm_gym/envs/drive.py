@@ -85,8 +85,8 @@ class SanaWMDriveEnv(ScalarEnv[DriveConfig, DriveSnapshot]):
     | `termination_reason` | empty, `collision`, `off_road` or `wrong_way` |
     | `truncation_reason` | empty, `horizon`, `drift` or `world_failure` |
     | `drift_score` | how far the world has drifted; 1 ends the drive |
-    | `perceived` | what a world with heads reads off the observed picture: mean and deviation of |
-    |   | every one of `worldmodel.heads.QUANTITIES`; absent in worlds without heads |
+    | `perceived` | what a world with heads reads off its pictures, put together with the motion |
+    |   | (`road_filter`): mean and deviation of every one of `worldmodel.heads.QUANTITIES` |
     | `frames`, `frame_poses` | raw frames of the step, with `frames_in_info=True` |
     | `latency_ms` | wall time of the world's step, with `latency_in_info=True` |
     | `departures` | where the step left the motion that the world knows; only with `envelope` |

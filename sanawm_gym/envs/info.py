@@ -55,7 +55,7 @@ def step_info(
         termination_reason: Empty, `collision`, `off_road` or `wrong_way`.
         truncation_reason: Empty, `horizon`, `drift` or `world_failure`.
         drift_score: How far the world has drifted; 1 ends the episode.
-        perceived: Mean and deviation of what a world with heads reads off the observed picture.
+        perceived: Mean and deviation of what is known of the road, in a world with heads.
         frames: Raw frames of the step, where asked for.
         frame_poses: `world_from_camera` of those frames [m].
         departures: Where the motion left what the world is known to draw well; None where nobody

@@ -19,6 +19,7 @@ from .drift import DriftConfig
 from .outcomes import OutcomeConfig
 from .reading import Reading
 from .reward import RewardConfig
+from .road_filter import RoadBelief, RoadFilterConfig
 from .row_state import RowState
 
 
@@ -40,6 +41,8 @@ class Episode:
     """The car."""
     reward: RewardConfig
     """What is paid."""
+    road_filter: RoadFilterConfig | None
+    """How pictures and motion are put together, if they are."""
     outcomes: OutcomeConfig | None
     """What ends the task, if anything."""
     drift: DriftConfig | None
@@ -52,7 +55,7 @@ class Episode:
     @property
     def rules(self) -> tuple[object, ...]:
         """What rows must share to be driven and judged together."""
-        return (self.vehicle, self.reward, self.outcomes, self.drift)
+        return (self.vehicle, self.reward, self.road_filter, self.outcomes, self.drift)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,8 +66,10 @@ class DriveState(RowState):
     """Constants of every row."""
     vehicle: Float64[np.ndarray, "b 6"]
     """State of every car."""
+    belief: RoadBelief | None
+    """What is kept of the road from decision to decision; None in worlds without heads."""
     reading: Reading | None
-    """What the world reads off the newest pictures; None in worlds without heads."""
+    """What is known of the road now; None in worlds without heads."""
     counts: Int64[np.ndarray, "b o"]
     """Decisions in a row at which every outcome was read."""
     drift: Float64[np.ndarray, " b"]
@@ -97,7 +102,7 @@ class DriveRow:
     drift: float
     """Smoothed drift score."""
     perceived: dict[str, dict[str, float]] | None
-    """What the world reads off the newest picture, by name; None in worlds without heads."""
+    """What is known of the road, by name; None in worlds without heads."""
 
     @property
     def world_from_camera(self) -> Float64[np.ndarray, "4 4"]:

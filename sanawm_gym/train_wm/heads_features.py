@@ -31,6 +31,7 @@ from sanawm_gym.worldmodel.heads import QUANTITIES, fingerprint
 from sanawm_gym.worldmodel.noise import mix_seed
 from sanawm_gym.worldmodel.token_ground import token_ground
 
+_LARGEST = torch.finfo(torch.float16).max
 INDEX = "features.json"
 """File that says what a folder of features was made from, and lists the clips."""
 NO_LEAD_M = 100.0
@@ -196,7 +197,8 @@ class CleanPass:
             network.initial_state(1, *grid, device=self.device),
             transport=transport.to(self.device),
         )
-        return unrolled.features[0].to("cpu", torch.float16)
+        # Where the network is lost, a token may lie beyond what float16 holds.
+        return unrolled.features[0].float().cpu().clamp(-_LARGEST, _LARGEST).half()
 
 
 def encode_features(

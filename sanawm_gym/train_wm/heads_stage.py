@@ -8,7 +8,7 @@ readings are worth, one half of the drives by the calibration of the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sanawm_gym.episodes import EpisodeDataset
 from sanawm_gym.train_wm.heads_features import (
     INDEX,
     CleanPass,
+    FeatureClip,
     PassConfig,
     encode_features,
     load_features,
@@ -32,6 +33,7 @@ from sanawm_gym.train_wm.weights import load_world_weights
 from sanawm_gym.worldmodel.folder import read_json, write_json
 from sanawm_gym.worldmodel.heads import (
     NUM_NUMBERS,
+    QUANTITIES,
     Heads,
     HeadsConfig,
     HeadsOutput,
@@ -66,6 +68,9 @@ class HeadsStageConfig:
     """Power of a number's variance with which its likelihood is weighed, 0 to 1. At 0 it is the
     plain likelihood, under which heads excuse what is hard by large deviations and never learn it;
     at 1 means are learnt as by squared errors."""
+    farthest: float = 4.0
+    """Way beyond the edge of the road up to which numbers of the road are learnt and judged [m],
+    >= 0; farther off there is nothing to see them by. Chances are learnt everywhere."""
     picture: tuple[int, int] = (72, 128)
     """Height and width of the pictures [px]."""
     dtype: str = "auto"
@@ -77,6 +82,8 @@ class HeadsStageConfig:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0 <= self.frankness <= 1:
             raise ValueError(f"frankness must lie in 0 ... 1, got {self.frankness}")
+        if not self.farthest >= 0:
+            raise ValueError(f"farthest must be at least 0 m, got {self.farthest}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,10 @@ class HeadsObjective(Objective):
     def __init__(self, config: HeadsStageConfig, device: torch.device) -> None:
         super().__init__()
         self.config = config
-        self.train_clips, self.held_out_clips = load_features(config.trainer.out / "features")
+        clips = load_features(config.trainer.out / "features")
+        self.train_clips, self.held_out_clips = (
+            [near_road(clip, config.farthest) for clip in part] for part in clips
+        )
         if not self.train_clips or len(self.held_out_clips) < 2:
             raise ValueError(
                 f"{config.latents} has {len(self.train_clips)} training and "
@@ -187,6 +197,21 @@ class HeadsObjective(Objective):
         save_heads(out, weights)
         write_json(out / "scores.json", scores)
         print(table(scores))
+
+
+def near_road(clip: FeatureClip, farthest: float) -> FeatureClip:
+    """A clip without the numbers of the road where the car is far beyond its edge.
+
+    Args:
+        clip: One clip.
+        farthest: Way beyond the edge up to which they are kept [m].
+    """
+    names = list(QUANTITIES)
+    edges = clip.truth[:, [names.index("left_edge"), names.index("right_edge")]]
+    is_far = edges.amin(dim=1) < -farthest
+    truth = clip.truth.clone()
+    truth[is_far, : names.index("lead_distance")] = torch.nan
+    return replace(clip, truth=truth)
 
 
 def negative_log_likelihood(

@@ -23,6 +23,7 @@ from sanawm_gym.agents.policy import Policy
 from sanawm_gym.agents.road_drivers import LaneKeeper
 from sanawm_gym.agents.scripted import ConstantPolicy
 from sanawm_gym.envs.reading import QUANTITIES, Reading
+from sanawm_gym.envs.road_filter import RoadBelief, RoadFilterConfig, motion_between
 from sanawm_gym.validate.clean_pass import read_video
 from sanawm_gym.validate.drawn_yaw import (
     OFF_ROAD,
@@ -36,6 +37,7 @@ from sanawm_gym.validate.generated import GeneratedDrives
 from sanawm_gym.validate.panel import Impaired
 from sanawm_gym.validate.setup import Setup, Unit
 from sanawm_gym.validate.starts import LEAD, ReferenceDrive, SharedStart, fitted
+from sanawm_gym.vehicle import VehicleConfig
 
 MANNERS = ("lane", "trembling", "leaving", "weaving")
 WEAVING = "weaving"
@@ -58,6 +60,7 @@ class _Drive:
     yaw: list[tuple[float, float]] = field(default_factory=list)
     frames: list[np.ndarray] = field(default_factory=list)
     poses: list[np.ndarray] = field(default_factory=list)
+    cars: list[np.ndarray] = field(default_factory=list)
 
 
 class Weaver:
@@ -174,7 +177,7 @@ def _drive(
     """Drive the reference world from a start."""
     reference.begin(start)
     policy.reset([seed])
-    drive = _Drive()
+    drive = _Drive(cars=[_car(reference.info)])
     for _ in range(steps):
         batch = {key: value[None] for key, value in reference.observation.items()}
         action = policy.act(batch, [reference.info])[0]
@@ -188,10 +191,16 @@ def _drive(
         drive.off_road.append(reference.is_off_road)
         drive.frames.append(info["frames"])
         drive.poses.append(info["frame_poses"])
+        drive.cars.append(_car(info))
         if manner == WEAVING:
             drive.far_off.append(bool(reference.env.world.outside() > OFF_ROAD))
             drive.yaw.append(_turn(before, info))
     return drive
+
+
+def _car(info: dict[str, Any]) -> np.ndarray:
+    """x, y and yaw of the car, (1, 3)."""
+    return np.array([[*info["position"], info["yaw"]]])
 
 
 def truth_row(truth: dict[str, Any]) -> np.ndarray:
@@ -210,14 +219,30 @@ def _turn(before: tuple[np.ndarray, np.ndarray], info: dict[str, Any]) -> tuple[
 
 
 def _read_clean(setup: Setup, start: SharedStart, drive: _Drive) -> dict[str, np.ndarray]:
-    """What heads read on the reference video of a drive, after its lead-in."""
+    """What is known of the road from the reference video of a drive, after its lead-in.
+
+    Heads read every picture, and the filter of the environment puts these and the motion together.
+    """
     world, lead = setup.world, start.context
     frames, lens = fitted(
         np.concatenate([lead.frames, *drive.frames]), start, world.width, world.height
     )
     path = np.concatenate([start.poses, *drive.poses])
     mean, deviation = read_video(world, frames, path, lens, lead.caption)
-    return {"clean_mean": mean[LEAD + 1 :], "clean_deviation": deviation[LEAD + 1 :]}
+    assert world.heads is not None
+    spread = world.heads.scale.double().cpu().numpy()
+    axle = np.array([VehicleConfig().rear_axle_to_center])
+    belief, told = None, []
+    for at, car in enumerate(drive.cars):
+        read = Reading(mean=mean[LEAD + at, None], deviation=deviation[LEAD + at, None])
+        if belief is None:
+            belief = RoadBelief.begin(read)
+            continue
+        moved = motion_between(drive.cars[at - 1], car)
+        belief = RoadFilterConfig().follow(belief, moved, read, spread)
+        told.append(belief.told(read, axle))
+    known = Reading.concat(told)
+    return {"clean_mean": known.mean, "clean_deviation": known.deviation}
 
 
 def _repeat(

@@ -33,7 +33,7 @@ def unsure(with_heads: Callable[..., str]) -> str:
 def test_a_world_that_reads_its_pictures_is_paid_by_what_it_reads(
     make: Make, with_heads: Callable[..., str]
 ) -> None:
-    env = make(world=with_heads(lane_offset=(1.75, 0.1)), start="road-0")
+    env = make(world=with_heads(lane_offset=(1.75, 0.1)), start="road-0", road_filter=None)
     _, info = env.reset(seed=0)
     assert info["reward_terms"] == CARL.blank() and info["termination_reason"] == ""
     before = info["distance"]

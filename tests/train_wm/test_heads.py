@@ -12,6 +12,7 @@ import torch
 from sanawm_gym.episodes import EpisodeDataset
 from sanawm_gym.train_wm.bundle_stage import BundleStageConfig, run_bundle_stage
 from sanawm_gym.train_wm.heads_features import (
+    CleanPass,
     FeatureClip,
     PassConfig,
     clip_ground,
@@ -22,6 +23,7 @@ from sanawm_gym.train_wm.heads_features import (
 from sanawm_gym.train_wm.heads_scores import calibrate, calibrate_and_judge
 from sanawm_gym.train_wm.heads_stage import (
     HeadsStageConfig,
+    near_road,
     negative_log_likelihood,
     run_heads_stage,
 )
@@ -92,6 +94,31 @@ def test_what_is_said_of_a_vehicle_ahead_is_masked_where_there_is_none(
     for name in ("lead_distance", "lead_speed"):
         assert (np.isnan(truth[:, NAMES.index(name)]) == ~leads).all()
     assert not np.isnan(truth[:, : NAMES.index("lead_distance")]).any()
+
+
+def test_features_beyond_the_stored_range_stay_numbers(clip: LatentClip) -> None:
+    torch.manual_seed(0)
+    weights = make_weights(TINY_NETWORK, ["a road"], None)
+    with torch.no_grad():
+        for parameter in weights.network.x_embedder.parameters():
+            parameter.mul_(1e6)
+    weights.network.to(torch.bfloat16)  # which rounds the largest float16 up
+    features = CleanPass(weights, (40, 64), torch.device("cpu")).features(clip)
+    assert features.dtype == torch.float16 and features.abs().max() == 65504.0
+
+
+def test_numbers_of_a_road_out_of_sight_are_not_learnt(recording: Path, clip: LatentClip) -> None:
+    truth = read_truth([EpisodeDataset(recording)], CLIP, clip, lead_range=50.0)
+    truth[2, NAMES.index("right_edge")] = -4.5
+    truth[3, NAMES.index("left_edge")] = -3.5
+    nothing = torch.zeros(len(truth), 1, 3)
+    seen = near_road(FeatureClip(nothing.half(), nothing, truth), farthest=4.0).truth
+    assert seen[2, : NAMES.index("lead_distance")].isnan().all()
+    kept = torch.ones(len(truth), dtype=torch.bool)
+    kept[2] = False
+    chances = slice(NUM_NUMBERS, None)
+    assert torch.equal(seen[2, chances], truth[2, chances])
+    assert torch.equal(seen[kept].nan_to_num(), truth[kept].nan_to_num())
 
 
 def test_the_truth_of_another_recording_is_refused(recording: Path, clip: LatentClip) -> None:
