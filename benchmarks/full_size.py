@@ -57,7 +57,8 @@ class Options:
     Attributes:
         size: The released size, or a tiny one of the same parts.
         device: Torch device.
-        dtype: Of weights and activations.
+        dtype: Of weights and activations; auto is bfloat16 on a GPU and for estimates, and float32
+            on a CPU, where diffusers' transformer takes no other.
         parts: What is run.
         ways: How chunks are drawn: kernel by kernel, as a CUDA graph (elsewhere than on a GPU the
             same code without a graph), and with compiled blocks and a graph; always in this order,
@@ -77,7 +78,7 @@ class Options:
 
     size: Literal["full", "tiny"] = "full"
     device: str = "cuda"
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     parts: tuple[Part, ...] = (
         "chunks", "minute", "bidirectional", "diffusers", "refiner", "decoder", "pipeline"
     )  # fmt: skip
@@ -98,6 +99,9 @@ def main(options: Options) -> None:
         raise ValueError(
             f"got clip={options.clip}, repeats={options.repeats}; expected at least 2 of each"
         )
+    if options.dtype == "auto":
+        plain = options.device == "cpu" and not options.estimate
+        options = dataclasses.replace(options, dtype="float32" if plain else "bfloat16")
     release, dtype = RELEASES[options.size], getattr(torch, options.dtype)
     if options.estimate:
         publish_estimate(options, release, dtype)

@@ -8,13 +8,17 @@ What a user got wrong ends in one line on stderr and exit status 2; a traceback 
 """
 
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import io
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args, get_type_hints
 
 import tyro
 
@@ -23,6 +27,7 @@ import sanawm_gym
 PROG = "sanawm-gym"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+_PACKAGE = Path(__file__).parent
 
 # Packages that only an extra brings; any other missing module is a bug and keeps its traceback.
 _EXTRA_OF_PACKAGE = {
@@ -127,7 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, rest = words[0], words[1:]
     try:
-        _run(name, rest)
+        with _plain_warnings(name):
+            _run(name, rest)
     except KeyboardInterrupt:
         print(f"{PROG} {name}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -189,6 +195,8 @@ def _call(
 def _parse(config: type[Any], *, prog: str, words: list[str]) -> Any:
     """Parse a config; what tyro would frame in a box becomes the one line of a ValueError."""
     said = io.StringIO()
+    if {"-h", "--help"} & set(words):
+        _unwrap_help(config)
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(config, prog=prog, args=words, description=_description(config))
@@ -197,6 +205,30 @@ def _parse(config: type[Any], *, prog: str, words: list[str]) -> Any:
             raise
         complaint = _complaint(said.getvalue()).removeprefix(f"Error parsing {config.__name__}: ")
         raise ValueError(f"{complaint} (options: {prog} --help)") from None
+
+
+def _unwrap_help(config: type[Any]) -> None:
+    """Make one line of every option's docstring: tyro would break it where the source does."""
+    from docstring_parser import parse_from_object
+
+    said = {
+        text.arg_name: " ".join((text.description or "").split())
+        for part in reversed(config.__mro__[:-1])
+        for text in parse_from_object(part).params
+    }
+    for field in dataclasses.fields(config):
+        if said.get(field.name):
+            field.metadata = MappingProxyType({**field.metadata, "help": said[field.name]})
+    for hint in get_type_hints(config).values():
+        for inner in _configs_in(hint):
+            _unwrap_help(inner)
+
+
+def _configs_in(hint: Any) -> Iterator[type[Any]]:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        yield hint
+    for part in get_args(hint):
+        yield from _configs_in(part)
 
 
 def _complaint(box: str) -> str:
@@ -225,6 +257,29 @@ def _description(config: type[Any]) -> str:
 
 def _first_line(config: type[Any]) -> str:
     return _description(config).split("\n")[0]
+
+
+@contextlib.contextmanager
+def _plain_warnings(name: str) -> Iterator[None]:
+    """Say our own warnings in a line each, without a place in code that nobody has to look at."""
+    before = warnings.formatwarning
+
+    def said(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: Any = None,
+    ) -> str:
+        if issubclass(category, UserWarning) and Path(filename).is_relative_to(_PACKAGE):
+            return f"{PROG} {name}: warning: {message}\n"
+        return before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = said
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _refuse(name: str, reason: str) -> int:

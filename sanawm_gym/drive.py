@@ -119,6 +119,14 @@ def drive(job: DriveJob) -> DriveReport:
     # Slow to import, and `sanawm-gym drive --help` shall answer at once.
     import torch
 
+    from sanawm_gym.worldmodel.official.layout import is_release
+
+    if is_release(job.world):
+        raise ValueError(
+            f"world: got {job.world}, released SANA-WM weights, expected a world of this project, "
+            "whose pictures and pace its drivers know; drive released ones from Python "
+            "(docs/official.md), or film a drive: sanawm-gym render --controls drive.csv"
+        )
     policy = load_policy(job.policy)
     torch.set_num_threads(job.threads)
     env = gym.make(

@@ -64,3 +64,12 @@ def test_what_does_not_exist_is_named_in_one_line_and_leaves_no_file(
     said = capsys.readouterr().err.splitlines()[-1]
     assert "no-such-thing" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_released_weights_are_sent_to_where_they_can_be_driven(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nothing is fetched for that: no driver of the command knows their pictures and pace."""
+    assert main(["drive", "--world", "Efficient-Large-Model/SANA-WM_streaming"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "sanawm-gym render --controls" in said

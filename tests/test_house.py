@@ -1,8 +1,10 @@
 """The house itself: what an import brings along, how the command line answers, one version."""
 
+import dataclasses
 import importlib.metadata
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import gymnasium as gym
@@ -10,6 +12,8 @@ import pytest
 
 import sanawm_gym
 from sanawm_gym import cli
+from sanawm_gym.render.course import CourseConfig
+from sanawm_gym.render.release import ReleaseConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sanawm_gym"
@@ -36,6 +40,12 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_the_overview_of_the_command_line_imports_nothing_heavy() -> None:
     statement = "import sanawm_gym.cli as cli; assert cli.main(['--help']) == 0"
     assert _modules_after(statement).isdisjoint(HEAVY)
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "sanawm_gym", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert sanawm_gym.__version__ in said
 
 
 def test_the_help_of_drive_imports_no_torch() -> None:
@@ -97,6 +107,35 @@ def test_a_command_lists_its_options_and_exits_0(
         cli.main([*command.split(), "--help"])
     assert end.value.code == 0
     assert "seed" in capsys.readouterr().out
+
+
+def test_help_breaks_lines_where_they_are_full_and_not_where_the_source_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["render", "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for config, name in ((CourseConfig, "poses_pitch_deg"), (ReleaseConfig, "offload")):
+        (field,) = [field for field in dataclasses.fields(config) if field.name == name]
+        assert "\n" not in field.metadata["help"] and field.metadata["help"] in said
+
+
+def test_our_warnings_are_a_line_without_code_and_those_of_others_keep_their_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn() -> None:
+        for category, file in (
+            (UserWarning, cli.__file__), (UserWarning, "other.py"), (FutureWarning, cli.__file__)
+        ):  # fmt: skip
+            print(warnings.formatwarning("path: it slides", category, file, 7, "code()"))
+
+    monkeypatch.setattr(cli, "_run", lambda name, words: warn())
+    before = warnings.formatwarning
+    assert cli.main(["render"]) == 0 and warnings.formatwarning is before
+    own, other, future = capsys.readouterr().out.strip().split("\n\n")
+    assert own == "sanawm-gym render: warning: path: it slides"
+    assert "other.py:7: UserWarning: path: it slides" in other
+    assert "cli.py:7: FutureWarning: path: it slides" in future
 
 
 @pytest.mark.parametrize(

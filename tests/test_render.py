@@ -122,6 +122,14 @@ def test_parts_of_another_run_are_neither_used_nor_lost(world: str, tmp_path: Pa
     assert (tmp_path / "mine.parts").is_dir()
 
 
+def test_a_command_that_kept_nothing_is_no_obstacle_to_another(world: str, tmp_path: Path) -> None:
+    stopped = job(world, tmp_path / "v.mp4", seed=1)
+    open_store(stopped, prepare(stopped), stopped.out, refined=False)
+    assert (tmp_path / "v.parts" / "run.json").is_file()
+    assert render(job(world, tmp_path / "v.mp4", seed=2)).resumed_at == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+
+
 def test_the_preview_is_the_draft_and_the_video_is_refined_and_resumes(
     world: str, tmp_path: Path
 ) -> None:

@@ -9,7 +9,6 @@ Axes: b cars, f raw frames of a decision.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -35,9 +34,7 @@ def known_motion(name: str | None, world: World) -> Envelope | None:
     if name == "auto":
         if not isinstance(world, ReleasedWorld):
             return None
-        unit = world.official.parts.network.config.camera_unit_m
-        ways = ("forward", "backward", "sideways", "vertical")
-        return dataclasses.replace(WALK, **{way: unit * getattr(WALK, way) for way in ways})
+        return WALK.in_unit(world.official.parts.network.config.camera_unit_m)
     return None if name is None else ENVELOPES[name]
 
 

@@ -46,8 +46,11 @@ _LEAST = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class RoadFilterConfig:
-    """How far motion is believed against pictures. The defaults were chosen on 88 recorded
-    drives of 15 s, 60 of which leave the road, and 40 drives of both worlds side by side."""
+    """How far motion is believed against pictures.
+
+    The defaults were chosen on 88 recorded drives of 15 s, 60 of which leave the road, and on 40
+    drives of both worlds side by side.
+    """
 
     place_repeats: float = 50.0
     """Pictures in a row whose readings of lane and edges count as one, >= 1."""

@@ -184,10 +184,8 @@ def _read_intrinsics(intrinsics: Any, width: int, height: int) -> Intrinsics:
 def _read_image(name: str, known: list[str]) -> UInt8[np.ndarray, "h w 3"]:
     if not Path(name).is_file():
         near = difflib.get_close_matches(name, known, n=3) or known[:3]
-        raise ValueError(
-            f"start: got {name!r}, expected one of {len(known)} start contexts (for example "
-            f"{near}) or an image file; check the path"
-        )
+        contexts = f"one of {len(known)} start contexts (for example {near}) or " if known else ""
+        raise ValueError(f"start: got {name!r}, expected {contexts}an image file; check the path")
     try:
         with Image.open(name) as picture:
             return np.array(ImageOps.exif_transpose(picture).convert("RGB"))

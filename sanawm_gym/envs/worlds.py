@@ -14,7 +14,7 @@ import torch
 from sanawm_gym.worldmodel import WorldModel
 from sanawm_gym.worldmodel.flow import shift_sigma
 from sanawm_gym.worldmodel.official import OfficialConfig, OfficialWorld
-from sanawm_gym.worldmodel.official.layout import is_release
+from sanawm_gym.worldmodel.official.layout import denied, is_release
 from sanawm_gym.worldmodel.world_state import WorldState
 
 from .released import ReleasedState, ReleasedWorld
@@ -104,8 +104,8 @@ def world_to_drive(
     if not is_release(os.fspath(name)):
         if release is not None:
             raise ValueError(
-                f"release: got {release} for the world {os.fspath(name)!r}, which is no released "
-                "network, expected None; leave it out"
+                f"release: got {release} for the world {denied(os.fspath(name))}, expected None; "
+                "leave it out, or give the folder of a release"
             )
         return shared_world(
             name,

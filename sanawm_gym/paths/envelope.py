@@ -8,6 +8,7 @@ Axes: n frames.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -41,6 +42,11 @@ class Envelope:
     vertical: float
     yaw: float
     tilt: float
+
+    def in_unit(self, metres: float) -> Envelope:
+        """The same for a network that takes so many metres for one: lengths grow, turns do not."""
+        ways = ("forward", "backward", "sideways", "vertical")
+        return dataclasses.replace(self, **{way: metres * getattr(self, way) for way in ways})
 
 
 _VEHICLE = VehicleConfig()

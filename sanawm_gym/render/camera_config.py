@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
 
 from sanawm_gym.camera import CameraRig
 
@@ -12,14 +15,16 @@ from sanawm_gym.camera import CameraRig
 class CameraConfig:
     """The camera that took the picture."""
 
-    intrinsics: tuple[float, float, float, float] | None = None
+    intrinsics: Annotated[
+        tuple[float, float, float, float] | None, tyro.conf.arg(metavar="FX FY CX CY")
+    ] = None
     """fx, fy, cx, cy in pixels of the picture as it is given."""
-    fov_deg: float | None = None
+    fov_deg: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
     """Horizontal field of view [deg], 25 to 120, instead of intrinsics. Without either: what the
     file of poses says, what is known of a start context, or 70."""
-    camera_height: float | None = None
+    camera_height: Annotated[float | None, tyro.conf.arg(metavar="M")] = None
     """Height above the ground [m], above 0; 1.5 or the context's if not given."""
-    camera_pitch_deg: float | None = None
+    camera_pitch_deg: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
     """How far it looks down [deg], within +-45; 0 or the context's if not given."""
 
     def __post_init__(self) -> None:

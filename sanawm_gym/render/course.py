@@ -26,9 +26,9 @@ class CourseConfig:
 
     poses: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """One pose a frame: .npz with c2w, .npy, .txt (KITTI or TUM), .tum, .kitti."""
-    poses_fps: float | None = None
+    poses_fps: Annotated[float | None, tyro.conf.arg(metavar="HZ")] = None
     """Clock of `poses` [Hz], above 0, where the file has none; 16 if not given."""
-    poses_pitch_deg: float | None = None
+    poses_pitch_deg: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
     """How far the first camera of `poses` or `waypoints` looks down [deg], within +-90. If given,
     the motion is levelled under the picture's camera; if not, it is taken in the axes of the first
     camera as it is, and a camera that looks down goes down."""
@@ -41,10 +41,10 @@ class CourseConfig:
     how long [s], else a quarter of a second each."""
     waypoints: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A few key poses in any of the files of `poses`; a smooth path leads through them."""
-    speed: float | None = None
+    speed: Annotated[float | None, tyro.conf.arg(metavar="M/S")] = None
     """With actions the speed of keys, with waypoints the limit [m/s], above 0; 0.4 if not given,
     or what the mapping says."""
-    turn_rate_deg: float | None = None
+    turn_rate_deg: Annotated[float | None, tyro.conf.arg(metavar="DEG/S")] = None
     """With actions the turn of keys, with waypoints the limit [deg/s], above 0; 12 if not given,
     or what the mapping says."""
 

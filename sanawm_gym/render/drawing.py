@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, UInt8
 import sanawm_gym
 from sanawm_gym.envs.start import Start
 from sanawm_gym.paths.camera_path import CameraPath, whole_chunks
-from sanawm_gym.paths.envelope import CAR, WALK, Envelope, departures
+from sanawm_gym.paths.envelope import CAR, WALK, departures
 from sanawm_gym.worldmodel import WorldModel
 from sanawm_gym.worldmodel.ground_warp import MIN_CAMERA_HEIGHT_M
 from sanawm_gym.worldmodel.official.layout import is_release
@@ -51,10 +51,17 @@ class PathWorld(Protocol):
 
 
 class Drawing:
-    """One video in the making."""
+    """One video in the making; `envelope` is the motion that its world was trained on."""
 
     def __init__(
-        self, world: PathWorld, start: Start, path: CameraPath, *, seed: int, part_seconds: float
+        self,
+        world: PathWorld,
+        start: Start,
+        path: CameraPath,
+        *,
+        seed: int,
+        part_seconds: float,
+        unit_m: float = 1.0,
     ) -> None:
         """Lay out the parts; nothing is drawn yet.
 
@@ -64,11 +71,13 @@ class Drawing:
             path: In the world frame of the start, its first pose that of the first picture.
             seed: Of the world's noise.
             part_seconds: About how much video makes a part [s]; at least one chunk.
+            unit_m: Length that a network of released weights takes for a metre [m].
 
         Raises:
             ValueError: If the path leads a camera into the ground of a world that reads it.
         """
         self.world, self.start, self.path, self.seed = world, start, path, seed
+        self.envelope = CAR if reads_ground(world) else WALK.in_unit(unit_m)
         self.num_chunks = whole_chunks(path.num_frames, world.frames_per_step)
         # What the last chunk draws beyond the path shows the camera at rest, and is cut off.
         whole = path.held_to(1 + self.num_chunks * world.frames_per_step)
@@ -94,11 +103,6 @@ class Drawing:
                 "its picture still in part, and does not turn it on the spot"
             )
         return lines
-
-    @property
-    def envelope(self) -> Envelope:
-        """The motion that the world was trained on."""
-        return CAR if reads_ground(self.world) else WALK
 
     def run(self, settings: dict[str, str]) -> dict[str, str]:
         """Fingerprints of everything that the pictures depend on.

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from .parts import PartStore
 
 _CRF = 18
-_BAR = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s of video, {elapsed} gone"
+_BAR = (
+    "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s of video, {elapsed} gone, "
+    "{remaining} left"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +145,7 @@ def prepare(job: RenderJob) -> Drawing:
 
     from .beginning import beginning
     from .drawing import Drawing
-    from .opening import open_world
+    from .opening import open_world, unit_of
 
     # Read before the world is loaded: what is wrong with the path is told at once.
     sketch = course(job.course, fps=FPS, rig=job.camera.mounted(CameraRig()))
@@ -161,6 +164,7 @@ def prepare(job: RenderJob) -> Drawing:
         path.beginning_at(start.poses[-1]),
         seed=job.seed,
         part_seconds=job.part_seconds,
+        unit_m=unit_of(world),
     )
 
 
@@ -219,7 +223,9 @@ def _film(drawing: Drawing, out: Path, store: PartStore, label: str) -> RenderRe
                 resumed_at = seconds if resumed_at is None else resumed_at
                 bar.update(seconds - bar.n)
         except KeyboardInterrupt:
-            bar.write(f"kept {store.folder}: the same command goes on from there", sys.stderr)
+            kept = f"kept {store.folder}: the same command goes on from there"
+            none = "nothing is kept: no part of the video was whole yet"
+            bar.write(kept if store.num_kept() else none, sys.stderr)
             raise
     if resumed_at:
         print(f"went on after {resumed_at:.1f} s that were there", file=sys.stderr)

@@ -6,17 +6,21 @@ Axes: b rows, f raw frames, h and w of the picture.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from tqdm import tqdm
 
 from sanawm_gym.paths.camera_path import whole_chunks
 from sanawm_gym.worldmodel import WorldModel
 from sanawm_gym.worldmodel.official import OfficialConfig, OfficialWorld, Opening
-from sanawm_gym.worldmodel.official.layout import is_release
+from sanawm_gym.worldmodel.official.layout import denied, is_release
+from sanawm_gym.worldmodel.official.parts import check_device
 
 from .drawing import PathWorld
 from .release import ReleaseConfig
@@ -36,12 +40,12 @@ def open_world(job: RenderJob, num_frames: int) -> PathWorld:
         ValueError: If there is no such world or device, or a part is missing or does not fit.
         ModuleNotFoundError: If a package is missing, naming the extra.
     """
-    _check_device(job.device)
+    check_device(job.device)
     if not is_release(job.world):
         if job.release != ReleaseConfig():
             raise ValueError(
-                f"release: got {job.release} for the world {job.world!r}, which is no released "
-                "network; leave the options --release.* out"
+                f"release: got {job.release} for the world {denied(job.world)}; leave the options "
+                "--release.* out, or give the folder of a release"
             )
         return WorldModel.from_pretrained(
             job.world, device=job.device, dtype=job.dtype, refine=job.refine, backend=job.backend
@@ -55,7 +59,10 @@ def open_world(job: RenderJob, num_frames: int) -> PathWorld:
         device=job.device,
         dtype=job.dtype,
         offload=release.offload,
-        refine="blocks" if job.refine else "no",
+        refine=release.refining if job.refine else "no",
+        formulas=release.formulas,
+        cuda_graphs=release.cuda_graphs,
+        compile=release.compile,
         width=release.width,
         height=release.height,
         autoencoder=release.autoencoder,
@@ -80,13 +87,12 @@ def open_world(job: RenderJob, num_frames: int) -> PathWorld:
     return WholeClip(world, num_frames)
 
 
-def _check_device(device: str) -> None:
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ValueError(f"device: got {device!r}, expected 'cpu' or 'cuda'") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device: got {device!r}, but torch sees no such GPU; expected 'cpu'")
+def unit_of(world: PathWorld) -> float:
+    """Length that a released network takes for a metre [m]; 1 unless it was tuned otherwise."""
+    official = world.world if isinstance(world, WholeClip) else world
+    if not isinstance(official, OfficialWorld):
+        return 1.0
+    return official.parts.network.config.camera_unit_m
 
 
 def without_refiner(world: PathWorld) -> PathWorld:
@@ -164,11 +170,25 @@ class WholeClip:
         key = repr((state.opening.prompts, state.opening.seeds, poses.tobytes()))
         if key not in self.drafts:
             path = np.concatenate([state.poses, poses], axis=1)
-            self.drafts[key] = self.world.draw_latents(state.opening, path)
+            with _bar("denoising", "step") as told:
+                self.drafts[key] = self.world.draw_latents(state.opening, path, told)
         latents = self.drafts[key]
         if self._refine:
-            latents = self.world.refine_latents(latents, state.opening.prompts)
+            with _bar("refining", "block") as told:
+                latents = self.world.refine_latents(latents, state.opening.prompts, told)
         with torch.no_grad():
             pixels = self.world.parts.autoencoder.decode(latents)[:, :, 1:]
         frames = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return frames.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy(), state
+
+
+@contextmanager
+def _bar(label: str, unit: str) -> Iterator[Callable[..., None]]:
+    """A bar beside that of the video: a clip at once takes minutes in which no picture comes."""
+    with tqdm(desc=label, unit=unit, leave=False, miniters=1, mininterval=0.0) as bar:
+
+        def told(done: int, total: int, *_: object) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield told

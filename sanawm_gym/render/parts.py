@@ -60,7 +60,7 @@ class PartStore:
             restart: Remove what is there.
 
         Raises:
-            ValueError: If the parts are of another run; nothing has changed then.
+            ValueError: If there are parts of another run; nothing has changed then.
         """
         if restart:
             self.remove()
@@ -68,13 +68,15 @@ class PartStore:
         if described.is_file():
             kept = json.loads(described.read_text(encoding="utf-8"))
             names = [name for name in {**kept, **run} if kept.get(name) != run.get(name)]
-            if names:
+            if not names:
+                return
+            if self.num_kept() or any(self.folder.glob("done-*")):
                 raise ValueError(
                     f"out: got parts of another run in {self.folder} (other {', '.join(names)}), "
                     "expected those of this very command; give another --out, or --restart to "
                     "remove them"
                 )
-            return
+            self.remove()  # stopped before anything was whole: there is nothing to lose
         if self.folder.exists():
             raise ValueError(
                 f"out: got {self.folder}, which holds no unfinished video; expected it to be free; "

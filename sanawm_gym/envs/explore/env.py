@@ -20,7 +20,9 @@ class SanaWMExploreEnv(ScalarEnv[ExploreConfig, ExploreSnapshot]):
     An episode begins with a start context or a picture, as a drive does. From then on an action
     moves the camera exactly, and the world model draws what it would see. What it draws well is
     what it was trained on: the bundled world knows cars on level roads and little else
-    (docs/camera_paths.md shows what becomes of other motion), the released SANA-WM walking pace.
+    (docs/camera_paths.md shows what becomes of other motion), the released SANA-WM walking pace
+    (docs/official.md). A decision lasts 0.25 s in the bundled world, a chunk of 1.5 s in the
+    released one.
 
     ## Action space
     `action="continuous"`: `Box(-1, 1, (6,), float32)`, velocities in the camera's own axes, held
@@ -63,9 +65,12 @@ class SanaWMExploreEnv(ScalarEnv[ExploreConfig, ExploreSnapshot]):
     | key | meaning |
     |---|---|
     | `time`, `distance` | since the reset [s], [m] |
+    | `raw_frame`, `decision_seconds` | index of the observed raw frame; length of a decision [s] |
     | `world_from_camera` | pose of the observed picture, OpenCV axes, (4, 4) [m] |
     | `intrinsics` | fx, fy, cx, cy of the observed picture [px] |
     | `truncation_reason` | empty, `horizon` or `world_failure` |
+    | `departures` | where the step left what the world knows; see `envelope` |
+    | `latency_ms` | wall time that the world took [ms], with `latency_in_info=True` |
     | `frames`, `frame_poses` | raw frames of the decision, with `frames_in_info=True` |
     | `start`, `prompt`, `world_seed` | after a reset only |
 

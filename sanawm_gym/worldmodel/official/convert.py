@@ -9,6 +9,7 @@ them.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -48,6 +49,7 @@ def convert(job: ConvertJob) -> None:
     """
     # Slow to import, and `sanawm-gym convert --help` shall answer at once.
     import torch
+    from tqdm import tqdm
 
     from .layout import Part, get_layout
     from .load import check_tensors, empty_network
@@ -62,5 +64,18 @@ def convert(job: ConvertJob) -> None:
     settings = read_settings(layout, source.shapes)
     check_tensors(empty_network(settings.network).state_dict(), source.shapes, source.origin)
     dtype = None if job.dtype == "keep" else getattr(torch, job.dtype)
-    save_tensors(job.out, source, settings, dtype=dtype, max_bytes=int(job.shard_gb * _GIGABYTE))
+    read = source.read
+    with tqdm(total=len(source.shapes), desc="converting", unit="tensor") as bar:
+
+        def told(name: str) -> torch.Tensor:
+            bar.update()
+            return read(name)
+
+        save_tensors(
+            job.out,
+            dataclasses.replace(source, read=told),
+            settings,
+            dtype=dtype,
+            max_bytes=int(job.shard_gb * _GIGABYTE),
+        )
     print(f"wrote {len(source.shapes)} tensors ({settings.sampling.mode}) to {job.out}")

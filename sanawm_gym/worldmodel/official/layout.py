@@ -12,11 +12,12 @@ the pickle no longer opens the pickle. Nothing is read here but names and indice
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from sanawm_gym.worldmodel.folder import read_json
 
 Kind = Literal["diffusers", "streaming", "original"]
 Part = Literal["network", "autoencoder", "text", "refiner"]
@@ -95,6 +96,15 @@ def is_release(name_or_path: str | Path) -> bool:
     return bool(owner) and name.startswith(_PUBLISHED)
 
 
+def denied(name_or_path: str | Path) -> str:
+    """What `is_release` says no to, for messages about options of released weights."""
+    folder = Path(name_or_path).expanduser()
+    missing = "/" in str(name_or_path) and not folder.exists()
+    return f"{str(name_or_path)!r}, which is no released network" + (
+        " (there is no such folder, nor is it the id of a published one)" if missing else ""
+    )
+
+
 def get_layout(name_or_path: str | Path, parts: Collection[Part]) -> Layout:
     """Layout of a local folder or of a hub repository, of which only some parts are fetched.
 
@@ -139,11 +149,11 @@ def fetch(name: str, wanted: list[str]) -> Path:
             + ("" if "/" in name else own)
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(
             f"no weights {name!r} on disk or on the hub: {reason}. Give a folder, or the id of a "
@@ -155,8 +165,7 @@ def _is_diffusers(root: Path) -> bool:
     path = root / "config.json"
     if not path.is_file():
         return False
-    content = json.loads(path.read_text())
-    return isinstance(content, dict) and content.get("_class_name") == "SanaWMTransformer3DModel"
+    return read_json(path).get("_class_name") == "SanaWMTransformer3DModel"
 
 
 def _yaml(folder: Path) -> Path | None:
@@ -175,7 +184,10 @@ def weight_files(root: Path) -> tuple[Path, ...]:
     """Weight files of a folder: those of its index, else the only one there is."""
     indices = sorted(root.glob("*.safetensors.index.json"))
     if len(indices) == 1:
-        names = sorted(set(json.loads(indices[0].read_text())["weight_map"].values()))
+        weight_map = read_json(indices[0]).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ValueError(f"{indices[0]} has no weight_map: expected files by tensor; fetch it")
+        names = sorted(set(weight_map.values()))
         missing = [name for name in names if not (root / name).is_file()]
         if missing:
             raise ValueError(f"{indices[0]} names {missing}, which are not there: fetch them")

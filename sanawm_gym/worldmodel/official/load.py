@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from sanawm_gym.worldmodel.config import SanaWMConfig
 from sanawm_gym.worldmodel.model import SanaWM
@@ -95,7 +96,9 @@ def fill_module(
     """Give a module on the meta device its tensors; arguments as `load_network`."""
     expected = module.state_dict()
     check_tensors(expected, source.shapes, source.origin)
-    for name in expected:
+    # Seconds to minutes at the released sizes; whatever is sooner done needs no bar.
+    reading = tqdm(expected, desc=f"reading {source.origin}", unit="tensor", leave=False, delay=2.0)
+    for name in reading:
         inside = name.startswith(_BLOCKS) and blocks_device is not None
         place = blocks_device if inside else device
         # A copy even where nothing changes: what a file maps into memory must not be written to.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -25,9 +25,12 @@ from .refine import RefineMode, load_refiner_text, load_released_refiner, refine
 from .refiner_text import Gemma3Text
 from .samplers import Guided
 from .sampling import SamplingConfig
-from .settings import Formulas, read_settings
+from .settings import FORMULAS, Formulas, read_settings
 from .tensors import open_tensors
 from .text import DEFAULT_TEXT, GemmaText
+
+OFFLOADS = ("no", "parts", "blocks")
+"""Values of `OfficialConfig.offload`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,20 @@ class OfficialConfig:
     compile: bool = False
     """Let torch compile the network's blocks when they are first called (`speed`): minutes once a
     process, other last digits. Off until it has been measured."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before anything is read."""
+        for name, known in (
+            ("offload", OFFLOADS), ("refine", get_args(RefineMode)), ("formulas", (None, *FORMULAS))
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(f"{name}: got {value!r}, expected one of {list(known)}")
+        if self.height < 1 or self.width < 1 or not self.fps > 0:
+            raise ValueError(
+                f"got height={self.height}, width={self.width}, fps={self.fps}; expected positive "
+                "numbers, as released 704, 1280 and 16"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,13 +153,16 @@ def load_parts(
     wanted += ["text"] if config.text is None else []
     wanted += ["refiner"] if config.refine != "no" and config.refiner is None else []
     layout = get_layout(name_or_path, wanted)
-    dtype, device = choose_dtype(config.dtype, config.device), torch.device(config.device)
+    device = check_device(config.device)
+    dtype = choose_dtype(config.dtype, config.device)
     source = open_tensors(layout.weights)
     settings = read_settings(layout, source.shapes, config.formulas)
     sampling = settings.sampling if config.sampling is None else config.sampling
     # Before the largest file is read: what is missing shows at once.
     codec_folder = _autoencoder_folder(layout, config)
     words_folder = text_folder(layout, config)
+    refined = config.refine != "no"
+    second_folder = refiner_folder(layout.folder, config.refiner) if refined else None
     in_blocks = config.offload == "blocks"
     rest = torch.device("cpu") if config.offload != "no" else device
     network = load_network(
@@ -159,20 +179,40 @@ def load_parts(
         offload=BlockOffload.of_network(network, device) if in_blocks else None,
         device=device,
     )  # fmt: skip
-    if config.refine == "no":
+    if second_folder is None:
         return parts, sampling
-    folder = Path(config.refiner) if config.refiner else refiner_folder(layout.folder)
     place = (device, "cpu") if in_blocks else (rest, None)
-    refiner = load_released_refiner(folder, fps=config.fps, places=place, dtype=dtype)
+    refiner = load_released_refiner(second_folder, fps=config.fps, places=place, dtype=dtype)
     if in_blocks:
         BlockOffload.of_refiner(refiner, device)
-    words = load_refiner_text(layout.folder, folder, device=device, rest=rest, dtype=dtype)
+    words = load_refiner_text(layout.folder, second_folder, device=device, rest=rest, dtype=dtype)
     return replace(parts, refiner=refiner, refiner_text=words), sampling
+
+
+def check_device(name: str) -> torch.device:
+    """The torch device of a name.
+
+    Raises:
+        ValueError: If there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device: got {name!r}, expected 'cpu' or 'cuda'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: got {name!r}, but torch sees no such GPU; expected 'cpu'")
+    return device
 
 
 def _autoencoder_folder(layout: Layout, config: OfficialConfig) -> Path:
     if config.autoencoder is not None:
-        return Path(config.autoencoder)
+        folder = Path(config.autoencoder)
+        if not (folder / "config.json").is_file():
+            raise ValueError(
+                f"autoencoder: got {folder}, which holds none: expected a folder of config.json "
+                "and safetensors, such as vae/ of SANA-WM_bidirectional"
+            )
+        return folder
     for name in AUTOENCODER_FOLDERS:
         if (layout.folder / name / "config.json").is_file():
             return layout.folder / name
@@ -188,6 +228,11 @@ def text_folder(layout: Layout, config: OfficialConfig) -> Path:
         return layout.folder
     name = DEFAULT_TEXT if config.text is None else config.text
     if Path(name).is_dir():
+        if not any((Path(name) / part / "config.json").is_file() for part in ("text_encoder", "")):
+            raise ValueError(
+                f"text: got {name}, which holds no text encoder: expected Gemma-2's config.json, "
+                "safetensors and tokenizer, or text_encoder/ and tokenizer/ with them"
+            )
         return Path(name)
     try:
         return fetch(name, ["*.json", "*.safetensors", "*.model"])

@@ -21,12 +21,23 @@ RefineMode = Literal["no", "blocks", "at_once"]
 whole clip at once with the first frame as sink, as the bidirectional release does by default."""
 
 
-def refiner_folder(release: Path) -> Path:
-    """Where a release keeps its refiner.
+def refiner_folder(release: Path, given: str | None = None) -> Path:
+    """Where the refiner lies.
+
+    Args:
+        release: Folder of the release.
+        given: Folder that counts instead of the release's own.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If there is none.
     """
+    if given is not None:
+        if not (Path(given) / "transformer" / "config.json").is_file():
+            raise ValueError(
+                f"refiner: got {given}, which holds none: expected a folder with transformer/ and "
+                "connectors/, such as refiner/ of SANA-WM_bidirectional"
+            )
+        return Path(given)
     for name in REFINER_FOLDERS:
         if (release / name / "transformer" / "config.json").is_file():
             return release / name

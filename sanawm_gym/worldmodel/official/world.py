@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sanawm_gym.geometry import check_poses
 from sanawm_gym.worldmodel.camera_condition import clip_camera
-from sanawm_gym.worldmodel.refiner.sampler import refine_at_once, refine_clip
+from sanawm_gym.worldmodel.refiner.sampler import OnBlock, refine_at_once, refine_clip
 from sanawm_gym.worldmodel.start_check import check_start
 from sanawm_gym.worldmodel.ucpe import invert_rigid
 
@@ -167,15 +167,25 @@ class OfficialWorld:
 
     @torch.no_grad()
     def refine_latents(
-        self, latents: Float[Tensor, "b c t y x"], prompts: Sequence[str]
+        self,
+        latents: Float[Tensor, "b c t y x"],
+        prompts: Sequence[str],
+        on_block: OnBlock | None = None,
     ) -> Float[Tensor, "b c t y x"]:
-        """What the refiner makes of a clip; the first frame stays as it is."""
+        """What the refiner makes of a clip; the first frame stays as it is.
+
+        Args:
+            latents: Of the draft.
+            prompts: One a row.
+            on_block: Called after every block; a clip that is refined at once has none.
+        """
         refiner, features, mask = self.parts.refiner_features(prompts)
         shape = tuple(latents.shape[1:])
         noise = _clip_noise([REFINER_SEED] * len(latents), shape, self.parts.device)
-        run = refine_at_once if self.config.refine == "at_once" else refine_clip
         with present(refiner, self.parts.device):
-            return run(refiner, latents, noise, features, mask)
+            if self.config.refine == "at_once":
+                return refine_at_once(refiner, latents, noise, features, mask)
+            return refine_clip(refiner, latents, noise, features, mask, on_block=on_block)
 
     @torch.no_grad()
     def start(

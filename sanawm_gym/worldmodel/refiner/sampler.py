@@ -17,7 +17,7 @@ Axes: b rows, c latent channels, t latent frames, y x latent grid.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,6 +26,9 @@ from torch import Tensor
 from .block import Window
 from .model import Refiner
 from .state import RefinerState
+
+OnBlock = Callable[[int, int], None]
+"""Told after every block of a clip: blocks done, blocks in all."""
 
 
 def begin_at(
@@ -67,6 +70,7 @@ def refine_clip(
     features: Float[Tensor, "b m f"],
     mask: Bool[Tensor, "b m"],
     sigmas: Sequence[float] | None = None,
+    on_block: OnBlock | None = None,
 ) -> Float[Tensor, "b c t y x"]:
     """Refine a clip block by block; its first latent frames are the sink and stay as they are.
 
@@ -77,14 +81,18 @@ def refine_clip(
         features: Text features.
         mask: True where a text token counts.
         sigmas: As in :func:`refine_block`.
+        on_block: Called after every block.
     """
     config = refiner.config
     state = refiner.start(draft[:, :, : config.sink_frames], features, mask)
     parts = [draft[:, :, : config.sink_frames].float()]
-    for begin in range(config.sink_frames, draft.shape[2], config.block_frames):
+    begins = range(config.sink_frames, draft.shape[2], config.block_frames)
+    for number, begin in enumerate(begins, start=1):
         span = slice(begin, begin + config.block_frames)
         refined, state = refine_block(refiner, draft[:, :, span], noise[:, :, span], state, sigmas)
         parts.append(refined)
+        if on_block is not None:
+            on_block(number, len(begins))
     return torch.cat(parts, dim=2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,13 @@ from .conftest import shake
 TEXT_WIDTH = 16
 GRID, SIZE = (2, 3), (64, 96)
 """Latent grid, and height and width of its pictures."""
+_REFINER = {
+    "in_channels": 8, "out_channels": 8, "num_attention_heads": 2, "attention_head_dim": 16,
+    "cross_attention_dim": 32, "audio_in_channels": 4, "audio_out_channels": 4,
+    "audio_num_attention_heads": 2, "audio_attention_head_dim": 8,
+    "audio_cross_attention_dim": 16, "num_layers": 2, "caption_channels": TEXT_WIDTH,
+    "rope_type": "split",
+}  # fmt: skip
 
 
 @cache
@@ -37,12 +45,17 @@ def autoencoder(causal: bool = True, channels: int = 8) -> AutoencoderKLLTX2Vide
 
 
 def tokenizer() -> Any:
-    """A Gemma tokeniser that knows single characters."""
+    """A Gemma tokeniser that knows single characters, and begins every text as Gemma's does."""
+    from tokenizers.processors import TemplateProcessing
     from transformers import GemmaTokenizer
 
     words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", "\n", *string.printable]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(words))}
-    return GemmaTokenizer(vocab=vocabulary, merges=[])
+    made = GemmaTokenizer(vocab=vocabulary, merges=[])
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
+    )
+    return made
 
 
 def gemma2() -> Any:
@@ -83,3 +96,33 @@ def gemma3() -> Any:
     model = Gemma3ForConditionalGeneration(config)
     shake(model, seed=3)
     return model.eval()
+
+
+def write_refiner(folder: Path, num_tokens: int = 32) -> None:
+    """A refiner with its text, as diffusers saves it."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+    from diffusers.models.transformers.transformer_sana_wm_refiner import (
+        SanaWMLTX2RefinerTransformer3DModel,
+    )
+    from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+    from diffusers.pipelines.sana_wm.refiner import SanaWMLTX2Refiner
+
+    transformer = SanaWMLTX2RefinerTransformer3DModel(**_REFINER)
+    connectors = LTX2TextConnectors(
+        caption_channels=TEXT_WIDTH,
+        text_proj_in_factor=3,
+        video_connector_num_attention_heads=2,
+        video_connector_attention_head_dim=8,
+        video_connector_num_learnable_registers=8,
+        audio_connector_num_attention_heads=2,
+        audio_connector_attention_head_dim=8,
+        audio_connector_num_learnable_registers=8,
+    )
+    shake(transformer, seed=4)
+    shake(connectors, seed=5)
+    pipeline = SanaWMLTX2Refiner(
+        transformer=transformer.eval(), connectors=connectors.eval(), text_encoder=gemma3(),
+        tokenizer=tokenizer(), scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=None,
+        text_max_sequence_length=num_tokens,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder, max_shard_size="50KB")

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from PIL import Image
 
 import sanawm_gym  # noqa: F401  (registers the ids)
 from sanawm_gym.paths.key_words import key_path
@@ -155,6 +156,10 @@ def test_motion_beyond_walking_pace_is_told_with_what_to_change(
 def test_what_cannot_be_explored_is_refused_with_its_reason(make: Make, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pass start=<image"):
         make(start=None).reset(seed=0)
+    with pytest.raises(ValueError, match=r"start: got 'no\.jpg', expected an image file"):
+        make(start="no.jpg").reset(seed=0)
+    with pytest.raises(ValueError, match="no such folder, nor is it the id of a published one"):
+        make(world=tmp_path / "not-there")
     with pytest.raises(ValueError, match="distilled to its own steps"):
         make(sampler_steps=2)
     with pytest.raises(ValueError, match="which is no released network"):
@@ -167,3 +172,30 @@ def test_what_cannot_be_explored_is_refused_with_its_reason(make: Make, tmp_path
     tokenizer().save_pretrained(tmp_path / "clips" / "tokenizer")
     with pytest.raises(ValueError, match="whole clips, expected a streaming one"):
         make(world=tmp_path / "clips")
+
+
+def test_the_example_of_the_page_runs(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    page = Path(__file__).resolve().parents[3] / "docs" / "official.md"
+    section = page.read_text(encoding="utf-8").split("## Exploring")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    folder = settings["world"]
+    for there, here in (
+        ("OfficialConfig(", f"OfficialConfig(height={SIZE[0]}, width={SIZE[1]}, "),
+        ('"gemma-2-2b-it"', repr(str(folder))),
+        ('"SANA-WM_streaming/ltx2_causal_vae"', repr(str(folder / "ltx2_causal_vae"))),
+        ('"sana-wm-streaming"', repr(str(folder))),
+        ('"cuda"', '"cpu"'),
+    ):
+        assert code.count(there) == 1
+        code = code.replace(there, here)
+    Image.fromarray(picture()).save(tmp_path / "street.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    first, second = (line.split() for line in capsys.readouterr().out.splitlines())
+    # Chunks of 1.5 s at 0.4 m/s: inside what the network knows, so that nothing is told.
+    assert (float(first[0]), float(second[0])) == (1.5, 3.0)
+    assert float(first[1]) == pytest.approx(0.6) and float(second[1]) == pytest.approx(1.2)
+    assert len(first) == len(second) == 3 and float(second[2]) > 0

@@ -9,11 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers.models.transformers.transformer_sana_wm_refiner import (
-    SanaWMLTX2RefinerTransformer3DModel,
-)
-from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from diffusers.pipelines.sana_wm.refiner import SanaWMLTX2Refiner
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -33,43 +28,18 @@ from sanawm_gym.worldmodel.official.text import GemmaText
 from sanawm_gym.worldmodel.refiner import Refiner
 from sanawm_gym.worldmodel.refiner.sampler import refine_at_once, refine_clip
 
-from .components import GRID, SIZE, TEXT_WIDTH, autoencoder, gemma2, gemma3, tokenizer
-from .conftest import RELEASED, shake
+from .components import GRID, SIZE, TEXT_WIDTH, autoencoder, gemma2, tokenizer, write_refiner
+from .conftest import RELEASED
 from .test_pipeline import LENS, PROMPT, path_of, picture
 
 NUM_TOKENS, FPS = 32, 16.0
-TRANSFORMER = {
-    "in_channels": 8, "out_channels": 8, "num_attention_heads": 2, "attention_head_dim": 16,
-    "cross_attention_dim": 32, "audio_in_channels": 4, "audio_out_channels": 4,
-    "audio_num_attention_heads": 2, "audio_attention_head_dim": 8,
-    "audio_cross_attention_dim": 16, "num_layers": 2, "caption_channels": TEXT_WIDTH,
-    "rope_type": "split",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release whose `refiner/` is as diffusers saves it."""
-    transformer = SanaWMLTX2RefinerTransformer3DModel(**TRANSFORMER)
-    connectors = LTX2TextConnectors(
-        caption_channels=TEXT_WIDTH,
-        text_proj_in_factor=3,
-        video_connector_num_attention_heads=2,
-        video_connector_attention_head_dim=8,
-        video_connector_num_learnable_registers=8,
-        audio_connector_num_attention_heads=2,
-        audio_connector_attention_head_dim=8,
-        audio_connector_num_learnable_registers=8,
-    )
-    shake(transformer, seed=4)
-    shake(connectors, seed=5)
-    pipeline = SanaWMLTX2Refiner(
-        transformer=transformer.eval(), connectors=connectors.eval(), text_encoder=gemma3(),
-        tokenizer=tokenizer(), scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=None,
-        text_max_sequence_length=NUM_TOKENS,
-    )  # fmt: skip
     folder = tmp_path_factory.mktemp("release")
-    pipeline.save_pretrained(folder / "refiner", max_shard_size="50KB")
+    write_refiner(folder / "refiner", num_tokens=NUM_TOKENS)
     return folder
 
 
