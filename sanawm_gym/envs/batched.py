@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from sanawm_gym.vector_arguments import check_count, read_mode, rows_to_reset, spread_seeds
 
-from .config import RENDER_MODES
 from .decision import Decision, joined
 from .episode_rows import ConfigT, EpisodeRows, SnapshotT
+from .generated_config import RENDER_MODES
 from .screen import Screen
 from .spaces import FPS, Observation
 

@@ -19,6 +19,7 @@ from .config import EPISODE_FIELDS, DriveConfig, split_options
 from .core import DriveCore
 from .decision import Decision
 from .episode_rows import EpisodeRows
+from .generated_config import GeneratedConfig
 from .info import reset_info, step_info
 from .known_motion import known_motion, say_that_it_left
 from .reward import AUTO, reward_config
@@ -225,7 +226,7 @@ def _within(inner: spaces.Space[Any], outer: spaces.Space[Any]) -> bool:
     )
 
 
-def core_of(config: DriveConfig) -> DriveCore:
+def core_of(config: GeneratedConfig) -> DriveCore:
     """The world of a config, loaded, and what motion it is known to draw well.
 
     Raises:

@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 
 from .batched import BatchedEnv
-from .config import RENDER_MODES
 from .episode_rows import ConfigT, SnapshotT
+from .generated_config import RENDER_MODES
 from .spaces import FPS, Observation
 
 

@@ -40,7 +40,7 @@ class ExploreRows(EpisodeRows[ExploreConfig, ExploreState, ExploreSnapshot]):
             ValueError: If the world, device or dtype is unknown.
         """
         super().__init__(config, num_rows, max_steps)
-        self.core: ExploreCore = ExploreCore(core_of(config.as_drive()))
+        self.core: ExploreCore = ExploreCore(core_of(config))
         self.space = observation_space(config, self.core)
         self.action_space = action_space(config.action)
 

@@ -12,7 +12,8 @@ from sanawm_gym.camera import CameraRig, Intrinsics
 from sanawm_gym.vehicle import VehicleConfig
 
 from ..actions import ActionKind
-from ..config import RENDER_MODES, check_rules
+from ..config import check_rules
+from ..generated_config import RENDER_MODES
 from ..outcomes import OutcomeConfig
 from ..reward import RewardConfig, RewardTerm
 from ..spaces import OBSERVATION_MODES

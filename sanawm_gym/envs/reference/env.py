@@ -15,8 +15,8 @@ from sanawm_gym.vehicle import X, Y
 
 from ..actions import action_kind
 from ..commands import Command
-from ..config import RENDER_MODES
 from ..decision import Decision, joined
+from ..generated_config import RENDER_MODES
 from ..info import HORIZON, reset_info, step_info
 from ..outcomes import COLLISION, OFF_ROAD, OUTCOMES, reason
 from ..reading import Reading
