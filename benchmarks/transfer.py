@@ -43,7 +43,18 @@ from sanawm_gym.agents.tasks import TaskConfig
 
 GENERATED_DRIVER, REFERENCE_DRIVER = "PPO, generated world", "PPO, reference world"
 WORLDS = {GENERATED_DRIVER: "SanaWM-Drive-v0", REFERENCE_DRIVER: REFERENCE}
+PLACES = {"generated": GENERATED_DRIVER, "reference": REFERENCE_DRIVER}
 PARTS = ("train", "evaluate", "video")
+COLUMNS = (  # title, figure, digits, factor
+    ("return", "return", 1, 1.0),
+    ("route completion, %", "completion", 0, 100.0),
+    ("off the road, /km", "off_road_per_km", 2, 1.0),
+    ("collisions, /km", "collisions_per_km", 2, 1.0),
+    ("comfortable, %", "comfort", 0, 100.0),
+    ("jerk p95, m/s^3", "jerk", 2, 1.0),
+    ("lateral p95, m/s^2", "lateral", 2, 1.0),
+    ("speed, m/s", "speed", 1, 1.0),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +64,9 @@ class Options:
     Attributes:
         runs: Folder for the trainings and the drives.
         parts: What is done now: train, evaluate, video.
+        worlds: Where is trained, and whose drivers are judged, now: generated, reference. With one
+            of them alone nothing is compared between the two; video and ship need the generated
+            one, and video both.
         seeds: Trainings in each world, >= 1.
         steps: Decisions of all cars in a training, >= 1.
         cars: Cars in a batch.
@@ -79,9 +93,10 @@ class Options:
 
     runs: Path = Path("runs/transfer")
     parts: tuple[Literal["train", "evaluate", "video"], ...] = PARTS  # type: ignore[assignment]
+    worlds: tuple[Literal["generated", "reference"], ...] = ("generated", "reference")
     seeds: int = 3
-    steps: int = 10_240
-    cars: int = 8
+    steps: int = 12_288
+    cars: int = 16
     horizon: float = 16.0
     init: str = "cloned"
     n_steps: int | None = None
@@ -101,6 +116,20 @@ class Options:
     video_road: int = 0
     ship: Path | None = None
     out: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check that what is made of the trainings has them."""
+        films = "video" in self.parts and self.video is not None
+        if (films and len(set(self.worlds)) < 2) or (self.ship and "generated" not in self.worlds):
+            raise ValueError(
+                f"worlds: got {self.worlds}, expected both for --video and the generated one for "
+                "--ship; name them, or leave those two out"
+            )
+
+    @property
+    def drivers(self) -> tuple[str, ...]:
+        """The trained drivers that are dealt with now."""
+        return tuple(driver for place, driver in PLACES.items() if place in self.worlds)
 
 
 def training(options: Options, driver: str, seed: int) -> PPOConfig:
@@ -144,7 +173,7 @@ def train_all(options: Options) -> bool:
         Whether all trainings came to their end.
     """
     for seed in range(options.seeds):
-        for driver in WORLDS:
+        for driver in options.drivers:
             config = training(options, driver, seed)
             train_ppo(config)
             if json.loads((config.out / "run.json").read_text())["steps_done"] < options.steps:
@@ -162,7 +191,7 @@ def evaluate(options: Options) -> dict[str, list[list[dict[str, Any]]]]:
     )
     keep = options.runs / "roads"
     found = {GOOD: [drive_all(GOOD, config, keep, GOOD)]}
-    for driver in WORLDS:
+    for driver in options.drivers:
         found[driver] = []
         for seed in range(options.seeds):
             out = training(options, driver, seed).out
@@ -173,7 +202,10 @@ def evaluate(options: Options) -> dict[str, list[list[dict[str, Any]]]]:
 
 
 def compare(found: Mapping[str, Sequence[Sequence[dict[str, Any]]]]) -> dict[str, Any]:
-    """Ratios and differences between drivers, by return and by route completion."""
+    """Ratios and differences between drivers, by return and by route completion.
+
+    `keeps` is there if both worlds are; `PPO, ... world: more than ...` for all trained drivers.
+    """
     route = [drive["along"] for drive in found[GOOD][0]]
     compared: dict[str, Any] = {}
     for measure in ("return", "completion"):
@@ -188,15 +220,17 @@ def compare(found: Mapping[str, Sequence[Sequence[dict[str, Any]]]]) -> dict[str
             )
             for driver, of_seeds in found.items()
         }
-        generated, reference = values[GENERATED_DRIVER], values[REFERENCE_DRIVER]
-        compared[measure] = {
-            "keeps": interval(generated, reference, is_ratio=True),
-            **{
-                f"more than {driver}": interval(generated, other, is_ratio=False)
-                for driver, other in values.items()
-                if driver not in (*WORLDS, GOOD)
-            },
+        trained = [driver for driver in WORLDS if driver in values]
+        one = compared[measure] = {
+            f"{driver}: more than {other}": interval(values[driver], values[other], is_ratio=False)
+            for driver in trained
+            for other in values
+            if other not in (*WORLDS, GOOD)
         }
+        if len(trained) == len(WORLDS):
+            one["keeps"] = interval(
+                values[GENERATED_DRIVER], values[REFERENCE_DRIVER], is_ratio=True
+            )
     return compared
 
 
@@ -205,7 +239,7 @@ def draw_curves(options: Options, path: Path) -> None:
     panels = []
     for measure, label in (("reward", "return of an episode"), ("metres", "way [m]")):
         curves = {}
-        for driver in WORLDS:
+        for driver in options.drivers:
             runs = [
                 json.loads((training(options, driver, seed).out / "evaluations.json").read_text())
                 for seed in range(options.seeds)
@@ -238,21 +272,11 @@ def ship(options: Options, path: Path) -> int:
 def row_of(driver: str, of_seeds: Sequence[dict[str, float]]) -> list[str]:
     """Means over the roads; of trained drivers with the deviation over their seeds."""
 
-    def cell(name: str, digits: int, scale: float = 1.0) -> str:
+    def cell(name: str, digits: int, scale: float) -> str:
         values = [scale * one[name] for one in of_seeds]
         return spread(values, digits) if len(values) > 1 else f"{values[0]:.{digits}f}"
 
-    return [
-        driver,
-        cell("return", 1),
-        cell("completion", 0, 100.0),
-        cell("off_road_per_km", 2),
-        cell("collisions_per_km", 2),
-        cell("comfort", 0, 100.0),
-        cell("jerk", 2),
-        cell("lateral", 2),
-        cell("speed", 1),
-    ]
+    return [driver, *(cell(name, digits, scale) for _, name, digits, scale in COLUMNS)]
 
 
 def report(options: Options) -> None:
@@ -267,30 +291,22 @@ def report(options: Options) -> None:
     best = None if options.ship is None else ship(options, options.ship)
     if options.plot is not None:
         draw_curves(options, options.plot)
-    notes = [
-        f"{measure}: the generated world keeps {_percent(one.pop('keeps'))} of the reference "
-        f"world; {'; '.join(f'{name} by {_number(gap)}' for name, gap in one.items())}."
-        for measure, one in {name: dict(values) for name, values in compared.items()}.items()
-    ]
+    notes = []
+    for measure, gaps in compared.items():
+        told = [f"{name} by {_number(gap)}" for name, gap in gaps.items() if name != "keeps"]
+        if "keeps" in gaps:
+            kept = _percent(gaps["keeps"])
+            told.insert(0, f"the generated world keeps {kept} of the reference world")
+        notes.append(f"{measure}: {'; '.join(told)}.")
     Report(
         title=f"Drivers on {options.roads} held-out roads of the reference world",
-        columns=[
-            "driver",
-            "return",
-            "route completion, %",
-            "off the road, /km",
-            "collisions, /km",
-            "comfortable, %",
-            "jerk p95, m/s^3",
-            "lateral p95, m/s^2",
-            "speed, m/s",
-        ],
+        columns=["driver", *(title for title, *_ in COLUMNS)],
         rows=[row_of(driver, of_seeds) for driver, of_seeds in judged.items()],
         figures={
             "judged": judged,
             "compared": compared,
             "shipped_seed": best,
-            "hyperparameters": asdict(training(options, GENERATED_DRIVER, 0)),
+            "hyperparameters": asdict(training(options, options.drivers[0], 0)),
             "drives": found,
         },
         notes=[

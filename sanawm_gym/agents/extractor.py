@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
@@ -13,6 +14,7 @@ from sanawm_gym.agents.features import (
     DriveFeatures,
     FeaturesConfig,
     entries_of,
+    num_numbers,
     scales_of,
 )
 
@@ -25,19 +27,29 @@ class SB3Features(BaseFeaturesExtractor):
     Args:
         observation_space: Of the environment as SB3 sees it.
         config: Sizes.
+        names: Parts of the observation that are read; None reads all.
+        with_numbers: Whether the numbers that are read follow the features, as they are.
     """
 
     def __init__(
-        self, observation_space: spaces.Space[object], config: FeaturesConfig | None = None
+        self,
+        observation_space: spaces.Space[object],
+        config: FeaturesConfig | None = None,
+        names: Sequence[str] | None = None,
+        with_numbers: bool = False,
     ) -> None:
-        config = config or FeaturesConfig()
-        super().__init__(observation_space, config.features)
-        self.network = DriveFeatures(
-            config, entries_of(observation_space), scales_of(observation_space)
-        )
+        config, entries = config or FeaturesConfig(), entries_of(observation_space)
+        if names is not None:
+            entries = {name: entry for name, entry in entries.items() if name in names}
+        numbers = num_numbers(entries) if with_numbers else 0
+        super().__init__(observation_space, config.features + numbers)
+        self._with_numbers = numbers > 0
+        self.network = DriveFeatures(config, entries, scales_of(observation_space))
 
     def forward(self, observations: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """Features of every row."""
+        """Features of every row, then its numbers if they are wanted."""
         parts = {ALONE: observations} if isinstance(observations, Tensor) else observations
         features: Tensor = self.network(parts)
-        return features
+        if not self._with_numbers:
+            return features
+        return torch.cat([features, self.network.numbers(parts)], dim=1)

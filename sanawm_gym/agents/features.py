@@ -144,6 +144,16 @@ class DriveFeatures(nn.Module):
         joined: Tensor = F.silu(self.norm(self.join(torch.cat(parts, dim=1))))
         return joined
 
+    def numbers(self, observation: Mapping[str, Shaped[Tensor, "b ..."]]) -> Float[Tensor, "b n"]:
+        """All vectors of an observation in one, as they are."""
+        names = [name for name, entry in self.entries.items() if entry.kind == "numbers"]
+        return torch.cat([observation[name].float() for name in names], dim=1)
+
+
+def num_numbers(entries: Mapping[str, Entry]) -> int:
+    """Columns of :meth:`DriveFeatures.numbers`."""
+    return sum(entry.shape[0] for entry in entries.values() if entry.kind == "numbers")
+
 
 def _evened(picture: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Pictures with mean 0 and contrast 1 each; 5 of 255 is taken for a blank one's contrast."""

@@ -25,7 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sanawm_gym.agents.features import ALONE, DriveFeatures, Entry, FeaturesConfig
+from sanawm_gym.agents.features import ALONE, DriveFeatures, Entry, FeaturesConfig, num_numbers
+from sanawm_gym.agents.gauges import Gauges
 from sanawm_gym.agents.policy import Action, Infos, Observation
 
 METADATA_KEY = "sanawm_gym_driver"
@@ -54,6 +55,9 @@ class ActorConfig:
     """Whether tanh keeps actions within their bounds; otherwise they are clipped to them."""
     memory: int = 0
     """Width of a recurrent layer (LSTM) after the features; 0 has none."""
+    gauges: int = 0
+    """Marks on the scale of every observed number that act on actions past all other layers
+    (:mod:`sanawm_gym.agents.gauges`), 2 or more; 0 has none."""
 
     def to_json(self) -> str:
         """As text for the file's metadata."""
@@ -101,6 +105,8 @@ class Actor(nn.Module):
         self.trunk = nn.Sequential(*layers)
         num_actions = int(np.prod(config.action_shape))
         self.head = nn.Linear(widths[-1], num_actions)
+        numbers = num_numbers(config.entries) if config.gauges else 0
+        self.gauges = Gauges(numbers, config.gauges, num_actions) if numbers else None
         # Bounds of every number of an action; steering and pedals end at -1 and 1.
         self.low: Tensor
         self.high: Tensor
@@ -124,9 +130,25 @@ class Actor(nn.Module):
             x, state = self.memory(x[None], state)
             x = x[0]
         drawn: Tensor = self.head(self.trunk(x))
+        if self.gauges is not None:
+            drawn = drawn + self.gauges(self.features.numbers(observation))
         if self.config.is_squashed:
             return self.low + (torch.tanh(drawn) + 1) / 2 * (self.high - self.low), state
         return drawn.clamp(self.low, self.high), state
+
+
+def with_gauges(actor: Actor, marks: int) -> Actor:
+    """The same driver with gauges that it does not heed yet; one that has some keeps its own.
+
+    Args:
+        actor: Network with its weights.
+        marks: On the scale of every number, 0 or >= 2.
+    """
+    if actor.config.gauges or not (marks and num_numbers(actor.config.entries)):
+        return actor
+    wider = Actor(dataclasses.replace(actor.config, gauges=marks))
+    wider.load_state_dict(wider.state_dict() | actor.state_dict())
+    return wider.eval()
 
 
 def save_actor(actor: Actor, path: Path, dtype: torch.dtype = torch.float32) -> None:

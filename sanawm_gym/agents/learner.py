@@ -41,6 +41,10 @@ class ActorParts:
     """The last layer."""
     is_squashed: bool
     """Whether tanh bounds what the head says."""
+    marks: int = 0
+    """On the scale of every number, of the gauges."""
+    gauges: nn.Module | None = None
+    """What acts past all other layers, if there is something."""
     memory: nn.LSTM | None = None
     """The recurrent layer between features and trunk, if there is one."""
     sizes: FeaturesConfig
@@ -66,6 +70,14 @@ class Learner(ABC):
     @abstractmethod
     def algorithm(self) -> type[BaseAlgorithm]:
         """SB3's class."""
+
+    def wrapped(self, envs: VecEnv) -> VecEnv:
+        """The environments as the model is to see them.
+
+        Raises:
+            ValueError: If they lack what it needs.
+        """
+        return envs
 
     @abstractmethod
     def build(self, envs: VecEnv) -> BaseAlgorithm:
@@ -102,10 +114,13 @@ class Learner(ABC):
                 action_shape=tuple(space.shape),
                 is_squashed=parts.is_squashed,
                 memory=0 if memory is None else memory.hidden_size,
+                gauges=parts.marks,
             )
         )
         if actor.memory is not None and memory is not None:
             actor.memory.load_state_dict(memory.state_dict())
+        if actor.gauges is not None and parts.gauges is not None:
+            actor.gauges.load_state_dict(parts.gauges.state_dict())
         for own, learnt in (
             (actor.features, parts.features),
             (actor.trunk, parts.trunk),

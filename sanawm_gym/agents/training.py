@@ -125,9 +125,11 @@ def train(config: AgentConfig, learner: Learner) -> dict[str, Any]:
     checkpoint = newest_checkpoint(config.out) if config.resume else None
     if checkpoint is not None:
         _check_same(record, config.out)
-    envs = VecMonitor(SB3VecEnv(make_envs(config.task, config.task.num_envs)))
+    bare = SB3VecEnv(make_envs(config.task, config.task.num_envs))
     try:
-        entries = entries_of(envs.observation_space)
+        # What drives sees the environment as it is; a learner may want to see more of it.
+        entries = entries_of(bare.observation_space)
+        envs = VecMonitor(learner.wrapped(bare))
         model = (
             learner.build(envs)
             if checkpoint is None
@@ -146,7 +148,7 @@ def train(config: AgentConfig, learner: Learner) -> dict[str, Any]:
             last = run.finish()
         model.logger.close()
     finally:
-        envs.close()
+        bare.close()
     return last
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -206,6 +207,7 @@ def encode_features(
     clean: CleanPass,
     *,
     latents: Path,
+    rollouts: Sequence[Path] = (),
     datasets: Sequence[EpisodeDataset],
     config: PassConfig,
 ) -> None:
@@ -215,6 +217,8 @@ def encode_features(
         folder: Created if missing.
         clean: The network.
         latents: Folder of the ``latents`` stage.
+        rollouts: What the network draws along the cameras of some of those clips, from the
+            ``rollouts`` stage. What is held out there is held out here.
         datasets: Recordings from which those were encoded, in that order.
         config: How the clips are shown.
 
@@ -227,6 +231,7 @@ def encode_features(
         "dtype": str(clean.weights.network.dtype),
         "latents": hash_input(latents),
         "picture": list(clean.picture),
+        **({"rollouts": [hash_input(path) for path in rollouts]} if rollouts else {}),
         **asdict(config),
     }
     if (folder / INDEX).exists():
@@ -237,15 +242,17 @@ def encode_features(
                 "choose another trainer.out"
             )
     found = read_json(latents / "latents.json")
-    clips, stride = found["clips"], found["spatial_stride"]
-    grid = [side // stride for side in clean.picture]
-    write_json(folder / INDEX, {"made_from": made_from, "grid": grid, "clips": clips})
-    for number, entry in enumerate(tqdm(clips, unit="clip", desc="clean pass")):
-        name = entry["file"]
+    sources = [(entry["file"], latents, entry) for entry in found["clips"]]
+    for number, path in enumerate(rollouts):
+        sources += _drawn(number, path, {entry["file"] for entry in found["clips"]})
+    grid = [side // found["spatial_stride"] for side in clean.picture]
+    listed = [{**entry, "file": name} for name, _, entry in sources]
+    write_json(folder / INDEX, {"made_from": made_from, "grid": grid, "clips": listed})
+    for number, (name, path, entry) in enumerate(tqdm(sources, unit="clip", desc="clean pass")):
         if (folder / name).exists():
             continue
-        clip = shorten(load_clip(latents / name, entry["caption"]), config.longest)
-        truth = read_truth(datasets, name, clip, config.lead_range)
+        clip = shorten(load_clip(path / entry["file"], entry["caption"]), config.longest)
+        truth = read_truth(datasets, entry["file"], clip, config.lead_range)
         generator = torch.Generator().manual_seed(mix_seed(config.seed, number))
         level, dropped = torch.rand(2, generator=generator).tolist()
         grain = 0.0
@@ -255,6 +262,18 @@ def encode_features(
         features = clean.features(clip, grain, generator)
         ground = clip_ground(clip, clean.picture)
         write_clip(folder / name, {"features": features, "ground": ground, "truth": truth})
+
+
+def _drawn(number: int, rollouts: Path, known: set[str]) -> list[tuple[str, Path, dict[str, Any]]]:
+    """Name for the features, folder and entry of every drawn clip.
+
+    Raises:
+        ValueError: If one was not drawn from the clips.
+    """
+    entries = read_json(rollouts / "latents.json")["clips"]
+    if not known.issuperset(entry["file"] for entry in entries):
+        raise ValueError(f"{rollouts} was drawn from other clips: draw them from these latents")
+    return [(f"drawn-{number}-{entry['file']}", rollouts, entry) for entry in entries]
 
 
 def load_features(folder: Path) -> tuple[list[FeatureClip], list[FeatureClip]]:

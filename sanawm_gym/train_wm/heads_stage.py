@@ -51,6 +51,9 @@ class HeadsStageConfig:
     """Folder written by the ``latents`` stage."""
     data: tuple[Path, ...]
     """Recordings from which those were encoded, in that order; they know the truth."""
+    rollouts: tuple[Path, ...] = ()
+    """Folders of the ``rollouts`` stage: what the network itself draws along the cameras of those
+    clips. Heads that have seen some know how little a picture says that was drawn a while ago."""
     network: Path
     """World folder, or output folder of a stage that trains the network, which stays as it is."""
     trainer: TrainerConfig
@@ -257,6 +260,7 @@ def encode_clips(config: HeadsStageConfig, device: torch.device) -> None:
         config.trainer.out / "features",
         CleanPass(weights, config.picture, device),
         latents=config.latents,
+        rollouts=config.rollouts,
         datasets=datasets,
         config=config.clean_pass,
     )

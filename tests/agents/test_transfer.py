@@ -58,7 +58,8 @@ def test_it_trains_judges_and_films_and_drives_no_road_twice(
     }
     assert roads == {ROAD}, "everybody drives the same roads"
     assert figures["judged"]["good driver"][0]["completion"] == 1
-    assert {"keeps", "more than constant"} == figures["compared"]["return"].keys()
+    gaps = {f"PPO, {world} world: more than constant" for world in ("generated", "reference")}
+    assert {"keeps", *gaps} == figures["compared"]["return"].keys()
     with Image.open(plot) as picture:
         assert picture.size[0] > 800
     film = read_video(video)
@@ -67,6 +68,13 @@ def test_it_trains_judges_and_films_and_drives_no_road_twice(
     assert shipped.stat().st_size < 1e6
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")}
     assert run("--parts", "evaluate") == figures
+    assert files == {path: path.stat().st_mtime_ns for path in files}, "nothing was done twice"
+    with pytest.raises(SystemExit):
+        run("--worlds", "reference")
+    assert "expected both for --video" in capsys.readouterr().err
+    words = words.split(" --video")[0]
+    alone = run("--parts", "evaluate", "--worlds", "reference")
+    assert alone["compared"]["return"].keys() == {"PPO, reference world: more than constant"}
     assert files == {path: path.stat().st_mtime_ns for path in files}, "nothing was done twice"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sanawm_gym.episodes import EpisodeDataset
 from sanawm_gym.train_wm.bundle_stage import BundleStageConfig, run_bundle_stage
@@ -243,6 +244,33 @@ def test_a_resumed_run_ends_with_the_same_bytes(
     train, held_out = load_features(whole / "features")
     assert [len(train), len(held_out)] == [4, 2]
     assert train[0].features.shape == (6, 144, 32)
+
+
+def test_what_the_network_draws_is_read_against_the_truth_of_its_cameras(
+    recording: Path, latents: Path, network: Path, tmp_path: Path
+) -> None:
+    drawn = tmp_path / "drawn"
+    index = json.loads((latents / "latents.json").read_text())
+    (entry,) = [one for one in index["clips"] if one["file"] == CLIP]
+    drawn.mkdir()
+    (drawn / "latents.json").write_text(json.dumps({**index, "clips": [entry]}))
+    tensors = load_file(latents / CLIP)
+    save_file({**tensors, "latents": tensors["latents"] + 0.5}, drawn / CLIP)
+    config = stage(recording, latents, network, tmp_path / "heads", 2)
+    run_heads_stage(dataclasses.replace(config, rollouts=(drawn,)))
+    features = tmp_path / "heads" / "features"
+    own, true = (load_file(features / name) for name in (f"drawn-0-{CLIP}", CLIP))
+    assert torch.equal(own["ground"], true["ground"])
+    assert torch.equal(own["truth"].nan_to_num(-1.0), true["truth"].nan_to_num(-1.0))
+    assert (own["features"] - true["features"]).abs().mean() > 0.05
+    assert sum(map(len, load_features(features))) == len(index["clips"]) + 1
+    with pytest.raises(ValueError, match="holds features made from"):
+        run_heads_stage(dataclasses.replace(config, rollouts=()))
+    entry["file"] = "clip-000099-00000.safetensors"
+    (drawn / "latents.json").write_text(json.dumps({**index, "clips": [entry]}))
+    fresh = stage(recording, latents, network, tmp_path / "others", 2)
+    with pytest.raises(ValueError, match="was drawn from other clips"):
+        run_heads_stage(dataclasses.replace(fresh, rollouts=(drawn,)))
 
 
 def test_features_of_other_settings_are_not_taken_for_these(
